@@ -1,0 +1,1 @@
+"""State, the loop, noise, grids, images."""

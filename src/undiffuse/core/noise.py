@@ -1,0 +1,39 @@
+"""Randomness as an argument: one generator an image."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+
+class SeededNoise:
+    """N(0, I), one CPU generator for each image of the batch.
+
+    Image 17 gets the same numbers alone, in a batch of 64, after a resume and on any device: draws are made on the CPU in
+    the dtype asked for, and then moved. Calling it advances the generators; nothing else does, and no global state is read.
+    ValueError if the batch has another size than there are seeds.
+    """
+
+    def __init__(self, seeds: Iterable[int]):
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __len__(self) -> int:
+        return len(self._generators)
+
+    def __call__(self, like: Tensor) -> Tensor:
+        if like.shape[0] != len(self):
+            raise ValueError(f"a batch of {like.shape[0]} images needs as many seeds, not {len(self)}")
+        draws = [torch.randn(like.shape[1:], generator=g, dtype=like.dtype) for g in self._generators]
+        return torch.stack(draws).to(like.device)
+
+
+def image_seed(seed: int, name: str, draw: int = 0) -> int:
+    """A seed for one image: depends on the run's seed, the image's name and the draw, on no order or batch."""
+    digest = hashlib.sha256(f"{seed}/{draw}/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1  # 63 bits: torch takes signed 64
+
+
+def image_seeds(seed: int, names: Sequence[str], draw: int = 0) -> list[int]:
+    """`image_seed` for each name."""
+    return [image_seed(seed, name, draw) for name in names]

@@ -1,0 +1,113 @@
+"""What a degradation is: y = A(x), without noise, solver choice or randomness.
+
+x is (B, C, H, W) in [-1, 1]; y is (B, *out_shape) in the same scale. Operators are modules so that `.to(device, dtype)`
+works; they hold tensors only and never change. They are built in float64: convert with `.to(x.dtype)`.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from undiffuse.operators.solve import conjugate_gradient
+
+Shape = tuple[int, ...]
+Weight = Tensor | float  # a number, or () or (B, 1, 1, 1): one value an image
+
+
+class Operator(nn.Module, ABC):
+    """Any degradation, linear or not."""
+
+    def __init__(self, in_shape: Shape, out_shape: Shape):
+        super().__init__()
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, *out_shape)."""
+
+    @property
+    def support(self) -> Tensor | None:
+        """1 where an entry of y is a measurement, 0 where it only holds a place (a missing pixel); None = all are."""
+        return None
+
+    @property
+    def measurements(self) -> int:
+        """How many numbers of y are measured: the m of the certificate."""
+        total = 1
+        for size in self.out_shape:
+            total *= size
+        if self.support is None:
+            return total
+        return int(self.support.expand(self.out_shape).sum().item())
+
+
+class LinearOperator(Operator):
+    """A linear degradation by its two directions; pseudo-inverse and ridge by conjugate gradient."""
+
+    @abstractmethod
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A^T y: (B, *out_shape) -> (B, C, H, W)."""
+
+    def pinv(self, y: Tensor) -> Tensor:
+        """A^+ y: the least-squares solution of least norm."""
+        return self.ridge(y.new_zeros(y.shape[0], *self.in_shape), y, 0.0)
+
+    def ridge(self, x: Tensor, y: Tensor, lam: Weight) -> Tensor:
+        """argmin_z |A z - y|^2 + lam |z - x|^2; lam = 0 is its limit, x + A^+ (y - A x)."""
+        weight = torch.as_tensor(lam, dtype=x.dtype, device=x.device)
+        residual = self.adjoint(y - self(x))
+        return x + conjugate_gradient(lambda d: self.adjoint(self(d)) + weight * d, residual)
+
+
+class SVDOperator(LinearOperator):
+    """A = U diag(s) V^T. Every spectral array has the shape of `vt(x)`; the null space is where s == 0.
+
+    `vt` is orthonormal and may be complex; `ut` lands in the shape of `vt(x)` and is zero where s == 0.
+    Noise for a spectral step is drawn in pixel space and taken through `vt`, so a complex transform needs no special case.
+    """
+
+    s: Tensor  # >= 0, broadcasts to vt(x)
+
+    @abstractmethod
+    def vt(self, x: Tensor) -> Tensor: ...
+    @abstractmethod
+    def v(self, c: Tensor) -> Tensor: ...
+    @abstractmethod
+    def ut(self, y: Tensor) -> Tensor: ...
+    @abstractmethod
+    def u(self, c: Tensor) -> Tensor: ...
+
+    @property
+    def seen(self) -> Tensor:
+        """Modes that a measurement in this precision can tell from rounding: s > 30 eps max(s).
+
+        Dividing rounding error of relative size eps by a smaller s would return noise of the size of the image.
+        """
+        return self.s > 30 * torch.finfo(self.s.dtype).eps * self.s.max()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.u(self.s * self.vt(x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.v(self.s * self.ut(y))
+
+    def inverse_coefficients(self, y: Tensor) -> Tensor:
+        """U^T y / s, zero where s is not `seen`: the coefficients of A^+ y."""
+        return torch.where(self.seen, self.ut(y) / torch.where(self.seen, self.s, 1), 0)
+
+    def pinv(self, y: Tensor) -> Tensor:
+        return self.v(self.inverse_coefficients(y))
+
+    def ridge(self, x: Tensor, y: Tensor, lam: Weight) -> Tensor:
+        c = self.vt(x)
+        weight = as_spectrum(lam, c)
+        solved = (self.s * self.ut(y) + weight * c) / (self.s**2 + weight)
+        limit = torch.where(self.seen, self.ut(y) / torch.where(self.seen, self.s, 1), c)
+        return self.v(torch.where(weight > 0, solved, limit))
+
+
+def as_spectrum(value: Weight, c: Tensor) -> Tensor:
+    """A number or a value for each image, shaped to broadcast over spectral coefficients c of any rank."""
+    value = torch.as_tensor(value, dtype=c.real.dtype, device=c.device)
+    return value if value.ndim == 0 else value.reshape(-1, *[1] * (c.ndim - 1))

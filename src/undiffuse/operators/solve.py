@@ -1,0 +1,50 @@
+"""Conjugate gradient, one problem an image."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def conjugate_gradient(
+    apply: Callable[[Tensor], Tensor],
+    b: Tensor,
+    /,
+    *,
+    precondition: Callable[[Tensor], Tensor] | None = None,
+    tolerance: float | None = None,
+    iterations: int = 500,
+) -> Tensor:
+    """Solve M z = b for symmetric M >= 0, from z = 0 (so a singular M gives the solution of least norm).
+
+    Hestenes and Stiefel (1952), for each image of the batch on its own: an image that has converged is frozen, so its
+    result does not depend on its neighbours. Stops when |r| <= tolerance |b| (default 100 eps of the dtype) or after
+    `iterations`. b: (B, ...), real.
+    """
+    tolerance = 100 * torch.finfo(b.dtype).eps if tolerance is None else tolerance
+    inverse = precondition or (lambda r: r)
+    z, r = torch.zeros_like(b), b
+    d = q = inverse(r)
+    rho = _dot(r, q)
+    limit = tolerance**2 * _dot(b, b)
+    for _ in range(iterations):
+        active = _dot(r, r) > limit
+        if not active.any():
+            break
+        md = apply(d)
+        curvature = _dot(d, md)
+        active &= curvature > 0  # zero curvature: d lies in the null space, nothing more to gain
+        alpha = torch.where(active, rho / torch.where(curvature > 0, curvature, 1), 0)
+        z = z + alpha * d
+        r = torch.where(active, r - alpha * md, r)
+        q = inverse(r)
+        rho, before = torch.where(active, _dot(r, q), rho), rho
+        d = torch.where(active, q + rho / torch.where(before > 0, before, 1) * d, d)
+        if not active.any():
+            break
+    return z
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b> of each image, shaped (B, 1, ...) to broadcast back."""
+    return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))

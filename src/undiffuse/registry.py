@@ -1,0 +1,113 @@
+"""Names for what users choose from: degradations, samplers, restorers, priors.
+
+A factory is registered with `@TABLE.register(name, ...)`. In its signature, what stands before `/` is a runtime object, what
+stands after `*` is an option: the command line, configurations and reports read the options from there (`config.options`).
+"""
+
+import difflib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PLUGIN_GROUP = "undiffuse.plugins"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered factory. `preset` holds option values that a short name fixes: `sr4` is `pool` with factor 4."""
+
+    name: str
+    factory: Callable[..., Any]
+    summary: str
+    example: str
+    preset: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what else the table wants to know, e.g. `start` of a restorer
+
+    def __call__(self, *runtime: Any, **options: Any) -> Any:
+        return self.factory(*runtime, **{**self.preset, **options})
+
+
+class Registry:
+    """A table of named factories that refuses unknown names with the choices, and double names."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._entries: dict[str, Entry] = {}
+
+    def register(self, name: str, *, summary: str, example: str, **facts: Any) -> Callable[[Any], Any]:
+        """Decorator: enter a factory under `name`. `summary` is one line for lists, `example` what a user would type."""
+
+        def enter(factory: Any) -> Any:
+            self._add(Entry(name, factory, summary, example, facts=facts))
+            return factory
+
+        return enter
+
+    def preset(self, name: str, base: str, *, summary: str, example: str, **options: Any) -> None:
+        """A short name for `base` with some options fixed; they can still be overridden by the user."""
+        entry = self[base]
+        self._add(Entry(name, entry.factory, summary, example, {**entry.preset, **options}, entry.facts))
+
+    def _add(self, entry: Entry) -> None:
+        if entry.name in self._entries:
+            raise ValueError(f"there is already a {self.kind} named '{entry.name}'; choose another name")
+        self._entries[entry.name] = entry
+
+    def __getitem__(self, name: str) -> Entry:
+        """The entry; ValueError with the nearest name and all choices if there is none."""
+        if name in self._entries:
+            return self._entries[name]
+        near = difflib.get_close_matches(name, self._entries, n=1)
+        hint = f" did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"no {self.kind} named '{name}';{hint} choose from {', '.join(sorted(self._entries))}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+OPERATORS = Registry("degradation")
+PRIORS = Registry("prior")
+SAMPLERS = Registry("sampler")
+RESTORERS = Registry("algorithm")
+
+
+def load_plugin(path: str | Path) -> ModuleType:
+    """Run a Python file that registers degradations, samplers, restorers or priors of the user's own.
+
+    The file is code and runs with the user's rights: it is never loaded unless asked for by name.
+    ValueError if the file is missing or fails, with its own error in the message.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no plugin file '{path}'; --plugin takes the path of a Python file")
+    name = f"undiffuse_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"plugin '{path}' is not a Python file (its name must end in .py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ValueError(f"plugin '{path}' failed: {type(error).__name__}: {error}") from error
+    return module
+
+
+def load_entry_points() -> list[str]:
+    """Import every installed plugin (entry-point group `undiffuse.plugins`); returns their names."""
+    found = importlib.metadata.entry_points(group=PLUGIN_GROUP)
+    for point in found:
+        point.load()
+    return [point.name for point in found]
