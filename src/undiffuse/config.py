@@ -1,0 +1,149 @@
+"""Options of registered factories, read from their signatures and checked.
+
+In a registered factory what stands before `/` is a runtime object and what stands after `*` is an option. `options` turns the
+options into a pydantic model: the command line, run files and the web form are drawn from it, and `validated` refuses a misspelt
+or out-of-range value in one line that names it and the choices. This module may import `registry` only.
+"""
+
+import difflib
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pydantic
+
+from undiffuse.registry import Entry
+
+
+class Options(pydantic.BaseModel):
+    """What every options model is: frozen, without unknown keys, NaN or infinity."""
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=False,
+        protected_namespaces=(),
+    )
+
+
+@functools.cache
+def options(factory: Callable[..., Any], /) -> type[Options]:
+    """The keyword-only parameters of `factory` as a pydantic model, in their order: names, types, ranges, defaults, descriptions."""
+    hinted = factory.__init__ if inspect.isclass(factory) else factory
+    hints = typing.get_type_hints(hinted, include_extras=True)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(factory).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        assert parameter.name in hints, f"option '{parameter.name}' of {factory!r} has no type"
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[parameter.name] = (hints[parameter.name], default)
+    return pydantic.create_model(getattr(factory, "__name__", "Options"), __base__=Options, **fields)
+
+
+def validated(entry: Entry, given: Mapping[str, Any], /) -> dict[str, Any]:
+    """All options of `entry`, with those in `given` over its preset and its defaults, converted to their types.
+
+    Strings are understood as on a command line: '4', 'true', 'none' where None is allowed, and '0+1+2' for a list.
+    ValueError, in one line, for each unknown, missing or out-of-range option.
+    """
+    model = options(entry.factory)
+    merged = {**entry.preset, **given}
+    read = {name: _read(value, model.model_fields[name].annotation) if name in model.model_fields else value
+            for name, value in merged.items()}  # fmt: skip
+    try:
+        checked = model(**read)
+    except pydantic.ValidationError as error:
+        raise ValueError(explain(error, f"'{entry.name}'", model)) from None
+    return {name: getattr(checked, name) for name in model.model_fields}
+
+
+def explain(error: pydantic.ValidationError, owner: str, model: type[pydantic.BaseModel], /) -> str:
+    """A pydantic error as one line: each bad option with its value, what was expected, and the choices for a misspelt one."""
+    lines: list[str] = []
+    for fault in error.errors(include_url=False):
+        name = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{owner} has no option '{name}';{_choices(name, model.model_fields)}")
+        elif fault["type"] == "missing":
+            lines.append(f"{owner} needs the option '{name}'; write {name}=...")
+        else:
+            expected = fault["msg"].removeprefix("Value error, ")
+            lines.append(f"option {name}={fault['input']!r} of {owner}: {expected[:1].lower()}{expected[1:]}")
+    return "; ".join(dict.fromkeys(lines))
+
+
+def parse_term(text: str, /) -> tuple[str, str | None, dict[str, str]]:
+    """`name[:value][,key=value...]` -> the name, the value without a key (for the first option) and the keyed ones.
+
+    'blur:gaussian,std=2' -> ('blur', 'gaussian', {'std': '2'}). Values cannot hold a comma.
+    """
+    name, *rest = re.split(r"[:,]", text.strip(), maxsplit=1)
+    if not name.strip():
+        raise ValueError(f"no name in '{text}'; write name, name:value or name:key=value,key=value")
+    first: str | None = None
+    given: dict[str, str] = {}
+    for position, item in enumerate(rest[0].split(",") if rest else []):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not key or (equals and not value):
+            raise ValueError(f"'{item}' in '{text}' is not key=value")
+        if equals and key in given:
+            raise ValueError(f"option '{key}' is given twice in '{text}'")
+        if equals:
+            given[key] = value
+        elif position == 0:
+            first = key
+        else:
+            raise ValueError(
+                f"'{item}' in '{text}' has no key; only the first value may stand alone, write key={key}"
+            )
+    return name.strip(), first, given
+
+
+def from_term(entry: Entry, first: str | None, given: Mapping[str, str], /) -> dict[str, Any]:
+    """The validated options of a parsed term: `first`, if any, goes to the factory's first option."""
+    if first is None:
+        return validated(entry, given)
+    names = list(options(entry.factory).model_fields)
+    if not names:
+        raise ValueError(f"'{entry.name}' has no options, but got '{first}'")
+    if names[0] in given:
+        raise ValueError(
+            f"option '{names[0]}' of '{entry.name}' is given twice: {first} and {given[names[0]]}"
+        )
+    return validated(entry, {names[0]: first, **given})
+
+
+def _choices(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    if not known:
+        return " it has none"
+    near = difflib.get_close_matches(name, known, n=1)
+    return (f" did you mean '{near[0]}'?" if near else "") + f" choose from {', '.join(known)}"
+
+
+def _read(value: Any, annotation: Any) -> Any:
+    """A string from a command line as what pydantic converts on: None, or a list split at '+' (not in 1e+3)."""
+    if not isinstance(value, str):
+        return value
+    kinds = _kinds(annotation)
+    if types.NoneType in kinds and value.lower() == "none":
+        return None
+    if list in kinds and str not in kinds:
+        return re.split(r"(?<!\d[eE])\+", value)
+    return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The plain types that an annotation allows: `list[int] | None` -> {list, NoneType}."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _kinds(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return set[Any]().union(*(_kinds(part) for part in typing.get_args(annotation)))
+    return {origin or annotation}
