@@ -1,0 +1,37 @@
+"""Restoration algorithms: each a function (denoise, problem, noise, options) -> Step."""
+
+from undiffuse.restore.certificate import Certificate, certify
+from undiffuse.restore.daps import daps
+from undiffuse.restore.ddnm import ddnm, ddnm_plus
+from undiffuse.restore.ddrm import ddrm, ddrm_start
+from undiffuse.restore.diffpir import diffpir
+from undiffuse.restore.dps import dps
+from undiffuse.restore.noise_level import estimate_sigma
+from undiffuse.restore.pigdm import pigdm, posterior_denoiser
+from undiffuse.restore.posterior import Posterior, summarise
+from undiffuse.restore.problem import Problem, measure, start
+from undiffuse.restore.projection import ilvr, repaint
+from undiffuse.restore.reddiff import reddiff
+
+__all__ = [
+    "Certificate",
+    "Posterior",
+    "Problem",
+    "certify",
+    "daps",
+    "ddnm",
+    "ddnm_plus",
+    "ddrm",
+    "ddrm_start",
+    "diffpir",
+    "dps",
+    "estimate_sigma",
+    "ilvr",
+    "measure",
+    "pigdm",
+    "posterior_denoiser",
+    "reddiff",
+    "repaint",
+    "start",
+    "summarise",
+]

@@ -1,0 +1,84 @@
+"""PiGDM: Pseudoinverse-Guided Diffusion Models for Inverse Problems (Song et al., ICLR 2023)."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from undiffuse.core.state import Denoise, Noise, State, Step, fresh_noise
+from undiffuse.operators.base import LinearOperator
+from undiffuse.operators.solve import conjugate_gradient
+from undiffuse.registry import RESTORERS
+from undiffuse.restore.problem import Problem, linear
+
+
+@RESTORERS.register(
+    "pigdm",
+    summary="PiGDM: guidance by the likelihood of the estimate; exact for Gaussian priors; any linear degradation",
+    example="--algorithm pigdm:covariance=tweedie --draws 8",
+)
+def pigdm(
+    denoise: Denoise,
+    problem: Problem,
+    noise: Noise,
+    /,
+    *,
+    eta: Annotated[float, Field(ge=0, le=1, description="0 = deterministic path, 1 = ancestral noise")] = 1.0,
+    covariance: Annotated[
+        Literal["scalar", "tweedie"], Field(description="error of x0: r^2 I, or sigma^2 times the denoiser's Jacobian")
+    ] = "scalar",
+    data_std: Annotated[float, Field(gt=0, description="deviation of clean pixels, for the scalar covariance")] = 1.0,
+) -> Step:
+    """PiGDM (Song et al. 2023, eqs. 7-8): DDIM with the conditional estimate of `posterior_denoiser` in place of x0.
+
+    With the exact covariance of x0 this is the posterior: of N(m, data_std^2 I) with `scalar`, of every Gaussian prior
+    with `tweedie`; mean and spread then meet the closed form as the grid is refined. The published code scales the
+    guidance once more by r^2, a heuristic that breaks this; it is left out. Any linear degradation, with or without
+    noise; one gradient through the network a step (`tweedie`: one an iteration of conjugate gradient).
+    """
+    A = linear(problem, "pigdm")
+    tweedie = covariance == "tweedie"
+
+    def step(state: State, sigma_next: Tensor) -> State:
+        x0 = _conditional(denoise, A, problem, state.x, state.sigma, None if tweedie else data_std)
+        down, up = fresh_noise(state.sigma, sigma_next, eta)
+        x = x0 + down * (state.x - x0) / state.sigma
+        return State(x if eta == 0 else x + up * noise(x), sigma_next, x0)
+
+    return step
+
+
+def posterior_denoiser(denoise: Denoise, problem: Problem, /, *, data_std: float | None = None) -> Denoise:
+    """E[x0 | x, y], a denoiser that knows the measurement: works in any sampler.
+
+    x0 + sigma^2 J^T A^T (A C A^T + sigma_y^2)^-1 (y - A x0), J the Jacobian of the denoiser, and C the covariance of x0
+    given x: data_std^2 sigma^2 / (data_std^2 + sigma^2) I, or with None Tweedie's sigma^2 J, exact for Gaussian priors.
+    """
+    A = linear(problem, "pigdm")
+    return lambda x, sigma: _conditional(denoise, A, problem, x, sigma, data_std)
+
+
+def _conditional(
+    denoise: Denoise, A: LinearOperator, problem: Problem, x: Tensor, sigma: Tensor, data_std: float | None
+) -> Tensor:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        x0 = denoise(x, sigma)
+
+    def jacobian(v: Tensor) -> Tensor:  # symmetric for a true posterior mean, so J^T v serves for J v
+        return torch.autograd.grad(x0, x, v, retain_graph=True)[0]
+
+    estimate = x0.detach()
+    residual = problem.y - A(estimate)
+    if data_std is None:
+        variance = sigma**2
+
+        def covariance_of_y(z: Tensor) -> Tensor:
+            return A(variance * jacobian(A.adjoint(z))) + problem.sigma_y**2 * z
+
+        pull = A.adjoint(conjugate_gradient(covariance_of_y, residual))
+    else:
+        r2 = sigma**2 * data_std**2 / (sigma**2 + data_std**2)
+        pull = A.ridge(torch.zeros_like(estimate), residual, problem.sigma_y**2 / r2) / r2
+    return estimate + sigma**2 * jacobian(pull)

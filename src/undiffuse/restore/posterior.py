@@ -1,0 +1,41 @@
+"""Many draws instead of one picture."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What K draws of each image say. All (B, C, H, W) in the scale of [-1, 1] images."""
+
+    mean: Tensor
+    deviation: Tensor  # standard deviation over the draws, with K - 1
+    low: Tensor  # 5 % quantile
+    median: Tensor
+    high: Tensor  # 95 % quantile
+
+    def coverage(self, truth: Tensor) -> float:
+        """Share of the true pixels between `low` and `high`: 0.9 for honest draws, once K is large.
+
+        With K draws the interpolated quantiles are narrower: about 0.9 (K - 1) / (K + 1) is to be expected.
+        """
+        return ((truth >= self.low) & (truth <= self.high)).float().mean().item()
+
+
+def summarise(draws: Tensor) -> Posterior:
+    """Mean, deviation and quantiles of draws (B, K, C, H, W), K >= 2."""
+    if draws.ndim != 5 or draws.shape[1] < 2:
+        raise ValueError(f"draws of shape {tuple(draws.shape)}; expected (B, K, C, H, W) with K >= 2")
+    ordered = draws.sort(dim=1).values
+    low, median, high = (_quantile(ordered, q) for q in (0.05, 0.5, 0.95))
+    return Posterior(draws.mean(1), draws.std(1), low, median, high)
+
+
+def _quantile(ordered: Tensor, q: float) -> Tensor:
+    """Linear interpolation between order statistics (torch.quantile refuses more than 16 M values)."""
+    place = q * (ordered.shape[1] - 1)
+    below = int(place)
+    above = min(below + 1, ordered.shape[1] - 1)
+    return torch.lerp(ordered[:, below], ordered[:, above], place - below)
