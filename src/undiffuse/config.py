@@ -1,8 +1,9 @@
 """Options of registered factories, read from their signatures and checked.
 
-In a registered factory what stands before `/` is a runtime object and what stands after `*` is an option. `options` turns the
-options into a pydantic model: the command line, run files and the web form are drawn from it, and `validated` refuses a misspelt
-or out-of-range value in one line that names it and the choices. This module may import `registry` only.
+In a registered factory what stands before `/` is a runtime object and what stands after `*` is an option.
+`options` turns the options into a pydantic model: the command line, run files and the web form are drawn from
+it. `validated` refuses a misspelt or out-of-range value in one line that names it and the choices.
+This module imports `registry` only.
 """
 
 import difflib
@@ -26,14 +27,13 @@ class Options(pydantic.BaseModel):
         extra="forbid",
         frozen=True,
         allow_inf_nan=False,
-        arbitrary_types_allowed=False,
         protected_namespaces=(),
     )
 
 
 @functools.cache
 def options(factory: Callable[..., Any], /) -> type[Options]:
-    """The keyword-only parameters of `factory` as a pydantic model, in their order: names, types, ranges, defaults, descriptions."""
+    """The keyword-only parameters of `factory` as a pydantic model: names, types, ranges, defaults, order."""
     hinted = factory.__init__ if inspect.isclass(factory) else factory
     hints = typing.get_type_hints(hinted, include_extras=True)
     fields: dict[str, Any] = {}
@@ -47,24 +47,24 @@ def options(factory: Callable[..., Any], /) -> type[Options]:
 
 
 def validated(entry: Entry, given: Mapping[str, Any], /) -> dict[str, Any]:
-    """All options of `entry`, with those in `given` over its preset and its defaults, converted to their types.
+    """All options of `entry`, with those in `given` over its preset and defaults, converted to their types.
 
-    Strings are understood as on a command line: '4', 'true', 'none' where None is allowed, and '0+1+2' for a list.
+    Strings are read as on a command line: '4', 'true', 'none' where None is allowed, '0+1+2' for a list.
     ValueError, in one line, for each unknown, missing or out-of-range option.
     """
     model = options(entry.factory)
     merged = {**entry.preset, **given}
-    read = {name: _read(value, model.model_fields[name].annotation) if name in model.model_fields else value
-            for name, value in merged.items()}  # fmt: skip
+    for name in merged.keys() & model.model_fields.keys():
+        merged[name] = _read(merged[name], model.model_fields[name].annotation)
     try:
-        checked = model(**read)
+        checked = model(**merged)
     except pydantic.ValidationError as error:
         raise ValueError(explain(error, f"'{entry.name}'", model)) from None
     return {name: getattr(checked, name) for name in model.model_fields}
 
 
 def explain(error: pydantic.ValidationError, owner: str, model: type[pydantic.BaseModel], /) -> str:
-    """A pydantic error as one line: each bad option with its value, what was expected, and the choices for a misspelt one."""
+    """A pydantic error as one line: each bad option, its value, what was expected, the choices."""
     lines: list[str] = []
     for fault in error.errors(include_url=False):
         name = ".".join(str(part) for part in fault["loc"])
@@ -79,7 +79,7 @@ def explain(error: pydantic.ValidationError, owner: str, model: type[pydantic.Ba
 
 
 def parse_term(text: str, /) -> tuple[str, str | None, dict[str, str]]:
-    """`name[:value][,key=value...]` -> the name, the value without a key (for the first option) and the keyed ones.
+    """`name[:value][,key=value...]` -> the name, the value without a key (the first option's), the keyed ones.
 
     'blur:gaussian,std=2' -> ('blur', 'gaussian', {'std': '2'}). Values cannot hold a comma.
     """
@@ -128,7 +128,7 @@ def _choices(name: str, known: Iterable[str]) -> str:
 
 
 def _read(value: Any, annotation: Any) -> Any:
-    """A string from a command line as what pydantic converts on: None, or a list split at '+' (not in 1e+3)."""
+    """A string as what pydantic converts further: None, or a list split at '+' (but not in 1e+3)."""
     if not isinstance(value, str):
         return value
     kinds = _kinds(annotation)
