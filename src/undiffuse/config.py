@@ -13,7 +13,8 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -79,7 +80,7 @@ def explain(error: pydantic.ValidationError, owner: str, model: type[pydantic.Ba
 
 
 def parse_term(text: str, /) -> tuple[str, str | None, dict[str, str]]:
-    """`name[:value][,key=value...]` -> the name, the value without a key (the first option's), the keyed ones.
+    """`name[:value][,key=value...]` -> the name, the value without a key (first option's), the keyed ones.
 
     'blur:gaussian,std=2' -> ('blur', 'gaussian', {'std': '2'}). Values cannot hold a comma.
     """
@@ -147,3 +148,41 @@ def _kinds(annotation: Any) -> set[Any]:
     if origin in (typing.Union, types.UnionType):
         return set[Any]().union(*(_kinds(part) for part in typing.get_args(annotation)))
     return {origin or annotation}
+
+
+class RestoreConfig(Options):
+    """Everything that decides what `undiffuse restore` does to one picture."""
+
+    image: Path
+    degrade: str
+    out: Path = Path("out")
+    measured: bool = False  # the picture is the measurement itself, not a clean image to degrade
+    noise: Annotated[float, pydantic.Field(ge=0, le=10)] | Literal["auto"] | None = None  # [0, 1] units
+    reference: Path | None = None
+    size: str | None = None  # HxW or CxHxW of the restored picture
+    prior: str = "photo-gaussian"
+    algorithm: str = "auto"
+    steps: Annotated[int, pydantic.Field(ge=1, le=100_000)] | None = None
+    eta: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None
+    eta_b: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None
+    draws: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 1
+    seed: int = 0
+    device: str = "auto"
+
+
+def describe(entry: Entry, /) -> list[str]:
+    """One line for each option of a factory: name, default, range or choices, description."""
+    lines: list[str] = []
+    for name, field in options(entry.factory).model_fields.items():
+        default = entry.preset.get(name, field.default)
+        limits = [
+            f"{sign} {getattr(rule, attribute)}"
+            for rule in field.metadata
+            for attribute, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
+            if getattr(rule, attribute, None) is not None
+        ]
+        choices = [str(c) for c in typing.get_args(field.annotation) if isinstance(c, str)]
+        allowed = " | ".join(choices) or ", ".join(limits)
+        shown = "required" if field.is_required() and name not in entry.preset else default
+        lines.append(f"{name}={shown}  {field.description or ''}" + (f" ({allowed})" if allowed else ""))
+    return lines

@@ -1,0 +1,5 @@
+"""`python -m undiffuse`."""
+
+from undiffuse.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""What the command line and the page call: one `run(config) -> Iterator[Event]` for each verb."""

@@ -1,0 +1,130 @@
+"""From files and options to a Problem: simulate a degradation, or take the picture as measured."""
+
+import math
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from undiffuse.config import RestoreConfig
+from undiffuse.core.images import read
+from undiffuse.core.noise import SeededNoise, image_seed
+from undiffuse.operators.base import LinearOperator, Operator
+from undiffuse.operators.build import build, parse
+from undiffuse.registry import OPERATORS
+from undiffuse.restore import Problem, estimate_sigma, measure
+
+MEASUREMENT = -1  # the `draw` whose noise makes y; restorations are drawn with 0, 1, ...
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A problem for one picture, and what is known about it."""
+
+    problem: Problem
+    reference: Tensor | None  # (1, C, H, W), the clean picture if there is one
+    sigma_error: float  # relative error of the noise level
+    levels: int | None  # of the input file: results are written in the same depth
+    notes: tuple[str, ...]
+
+
+def open_measurement(config: RestoreConfig) -> Measurement:
+    """Read and check everything that a restoration needs. ValueError in one line for whatever is wrong."""
+    return _measured(config) if config.measured else _simulated(config)
+
+
+def _simulated(config: RestoreConfig) -> Measurement:
+    if config.noise == "auto":
+        raise ValueError("--noise auto estimates the noise of a --measured picture; a simulation needs a number")
+    if config.reference is not None:
+        raise ValueError("--reference goes with --measured; a simulation compares with the picture itself")
+    picture = read(config.image)
+    x = picture.pixels[None]
+    if config.size is not None and _size(config.size, x.shape[1]) != x.shape[1:]:
+        raise ValueError(f"--size {config.size} is not the size of '{config.image}'; it goes with --measured")
+    A = build(config.degrade, tuple(x.shape[1:])).to(x.dtype)
+    sigma_y = 2 * (config.noise or 0.0)  # quoted in [0, 1], used in [-1, 1]
+    noise = SeededNoise([image_seed(config.seed, config.image.stem, MEASUREMENT)])
+    y = measure(A, x, sigma_y, noise)
+    return Measurement(Problem(A, y, sigma_y), x, 0.0, picture.levels, picture.notes)
+
+
+def _measured(config: RestoreConfig) -> Measurement:
+    picture = read(config.image, measured=True)
+    y = picture.pixels[None]
+    shape = _clean_shape(config, y)
+    A = build(config.degrade, shape).to(y.dtype)
+    if y.shape[1:] == (1, *A.out_shape):  # a table of coefficients, not a picture
+        y = y.squeeze(1)
+    notes = list(picture.notes)
+    if y.shape[1:] != A.out_shape:
+        raise ValueError(
+            f"'{config.image}' is {_times(y.shape[1:])}, but '{config.degrade}' gives {_times(A.out_shape)} from "
+            f"a picture of {_times(shape)}; say the size of the clean picture with --size"
+        )
+    if A.support is not None:
+        y = y * A.support
+    sigma, error = _noise_level(config, A, y, notes)
+    rounding = picture.quantum / math.sqrt(12)
+    if rounding > 0.1 * sigma:
+        notes.append(f"rounding to {picture.levels} levels counted as noise of {rounding / 2:.2g}")
+    sigma_y = math.hypot(sigma, rounding)
+    reference = None
+    if config.reference is not None:
+        reference = read(config.reference).pixels[None]
+        if reference.shape[1:] != shape:
+            raise ValueError(
+                f"reference '{config.reference}' is {_times(reference.shape[1:])}; the restored picture is {_times(shape)}"
+            )
+    return Measurement(Problem(A, y, sigma_y), reference, error, picture.levels, tuple(notes))
+
+
+def _noise_level(config: RestoreConfig, A: Operator, y: Tensor, notes: list[str]) -> tuple[float, float]:
+    """sigma in [-1, 1] units, and its relative error."""
+    if isinstance(config.noise, float):
+        return 2 * config.noise, 0.05
+    support = A.support
+    sigma = estimate_sigma(y[0], None if support is None else support.expand(A.out_shape))
+    notes.append(f"noise estimated at {sigma / 2:.4f} (give --noise to set it; in units where white - black = 1)")
+    return sigma, 0.15  # on Kodak images at 0.01 to 0.1 the estimate is within 15 %
+
+
+def _clean_shape(config: RestoreConfig, y: Tensor) -> tuple[int, ...]:
+    """The clean picture's (C, H, W): from --size, else what the degradation's factors make of the measurement's."""
+    channels, height, width = y.shape[1:]
+    for entry, options in parse(config.degrade):
+        factor = options.get("factor", 1)
+        height, width = height * factor, width * factor
+        if entry.factory is OPERATORS["color"].factory:
+            channels = 3
+    if config.size is None:
+        return channels, height, width
+    return _size(config.size, channels)
+
+
+def _size(text: str, channels: int) -> tuple[int, ...]:
+    if not re.fullmatch(r"(\d+x)?\d+x\d+", text):
+        raise ValueError(f"size '{text}'; write HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH, as in 480x640")
+    numbers = [int(part) for part in text.split("x")]
+    if not all(1 <= n <= 100_000 for n in numbers):
+        raise ValueError(f"size '{text}'; each number must be between 1 and 100000")
+    return tuple(numbers) if len(numbers) == 3 else (channels, *numbers)
+
+
+def _times(shape: tuple[int, ...] | torch.Size) -> str:
+    return "x".join(str(n) for n in shape)
+
+
+def view(problem: Problem) -> Tensor:
+    """The measurement as a picture (1, C, H, W): itself with missing pixels black, else its pseudo-inverse."""
+    A, y = problem.A, problem.y
+    if len(A.out_shape) == 3 and A.out_shape[0] in (1, A.in_shape[0]) and _image_like(A):
+        return y if A.support is None else y + (A.support - 1)
+    return A.pinv(y) if isinstance(A, LinearOperator) else y
+
+
+def _image_like(A: Operator) -> bool:
+    """Whether y is laid out in rows and columns as x is, up to a factor."""
+    (_, h, w), (_, height, width) = A.out_shape, A.in_shape
+    return h > 1 and abs(height / h - width / w) < 0.05 * height / h + 1e-9

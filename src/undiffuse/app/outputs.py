@@ -1,0 +1,150 @@
+"""Files of a restoration: the contact sheet, the table of metrics, atomic writes."""
+
+import csv
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional
+
+from undiffuse.core.images import to_bytes
+
+if TYPE_CHECKING:
+    from undiffuse.app.restore import Restored
+
+PANEL, MARGIN, CAPTION = 480, 12, 26  # pixels of the contact sheet
+
+
+def check_folder(out: Path, image: Path) -> None:
+    """Make the folder. ValueError if it cannot hold results, or if they would overwrite the input."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write to output folder '{out}': {error.strerror}; choose another with --out") from None
+    if image.resolve().parent == out.resolve() and image.stem.rpartition("_")[2] in ("restored", "degraded"):
+        raise ValueError(f"'{image}' looks like a result in '{out}'; choose another output folder with --out")
+
+
+def save_bytes(path: Path, data: bytes) -> Path:
+    """Write a file whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def append_metrics(path: Path, result: "Restored") -> Path:
+    """Add the result's row to the table; a row of the same picture, degradation and algorithm is replaced."""
+    columns = ["image", "degrade", "noise", "algorithm", "steps", "draws", "seed", "psnr", "ssim"]
+    columns += ["psnr_pinv", "psnr_degraded", "coverage90", "residual", "verdict", "seconds"]
+    config = result.config
+    row = {
+        "image": result.name,
+        "degrade": config.degrade,
+        "noise": f"{result.sigma_y / 2:.5g}",
+        "algorithm": result.plan.entry.name,
+        "steps": len(result.plan.sigmas) - 1,
+        "draws": config.draws,
+        "seed": config.seed,
+        **{name: f"{value:.4f}" for name, value in result.metrics.items()},
+        "residual": f"{result.certificate.ratio:.5g}",
+        "verdict": result.certificate.verdict,
+        "seconds": f"{result.seconds:.2f}",
+    }
+    rows: list[dict[str, str]] = []
+    if path.is_file():
+        with path.open(newline="") as file:
+            rows = [old for old in csv.DictReader(file) if list(old) == columns]
+    key = ("image", "degrade", "algorithm")
+    rows = [old for old in rows if any(old[k] != row[k] for k in key)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows([*rows, row])
+    return save_bytes(path, text.getvalue().encode())
+
+
+def heat(deviation: Tensor) -> Tensor:
+    """A deviation map (C, H, W) as a grey picture (1, H, W): black = 0, white = its 99.5 % quantile."""
+    mean = deviation.square().mean(0, keepdim=True).sqrt()
+    top = np.quantile(mean.numpy(), 0.995)
+    return 2 * (mean / max(float(top), 1e-6)).clamp(0, 1) - 1
+
+
+def panels(result: "Restored") -> list[tuple[str, Tensor]]:
+    """Captions and pictures of the result, in reading order, all of the restored picture's size."""
+    size = result.restored.shape[1:]
+    found: list[tuple[str, Tensor]] = []
+    if result.reference is not None:
+        found.append(("original", result.reference))
+    found.append((f"measured: {result.config.degrade}, noise {result.sigma_y / 2:.3g}", result.degraded))
+    quality = f", {result.metrics['psnr']:.2f} dB" if "psnr" in result.metrics else ""
+    what = "restored" if result.posterior is None else f"mean of {result.config.draws} draws"
+    found.append((f"{what}{quality}", result.restored))
+    if result.posterior is not None:
+        found.append(("deviation (white = uncertain)", heat(result.posterior.deviation[0])))
+    return [(caption, functional.interpolate(p[None], size)[0]) for caption, p in found]
+
+
+def sheet(result: "Restored") -> bytes:
+    """A PNG of all pictures side by side, and below each the same detail enlarged."""
+    shown = panels(result)
+    height, width = result.restored.shape[1:]
+    scale = min(1.0, PANEL / max(height, width))
+    whole = (max(1, round(width * scale)), max(1, round(height * scale)))
+    row, column, side = _detail(result.restored)
+    canvas = Image.new(
+        "RGB",
+        (MARGIN + len(shown) * (whole[0] + MARGIN), CAPTION + whole[1] + MARGIN + whole[0] + MARGIN),
+        "white",
+    )
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(14)
+    for i, (caption, pixels) in enumerate(shown):
+        left = MARGIN + i * (whole[0] + MARGIN)
+        picture = as_image(pixels)
+        draw.text((left, 6), _fitting(caption, font, whole[0]), fill="black", font=font)
+        canvas.paste(picture.resize(whole, Image.Resampling.LANCZOS), (left, CAPTION))
+        detail = picture.crop((column, row, column + side, row + side))
+        below = CAPTION + whole[1] + MARGIN
+        canvas.paste(detail.resize((whole[0], whole[0]), Image.Resampling.NEAREST), (left, below))
+    data = io.BytesIO()
+    canvas.save(data, "PNG")
+    return data.getvalue()
+
+
+def as_image(pixels: Tensor) -> Image.Image:
+    """(C, H, W) in [-1, 1] as an RGB picture; of other channel counts the first is shown in grey."""
+    if pixels.shape[0] != 3:
+        pixels = pixels[:1].expand(3, -1, -1)
+    return Image.fromarray(to_bytes(pixels))
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    while len(text) > 4 and font.getlength(text) > width:
+        text = text[:-4] + "..."
+    return text
+
+
+def _detail(pixels: Tensor) -> tuple[int, int, int]:
+    """(row, column, side) of the square with most texture: a fifth of the shorter side, at least 16."""
+    grey = pixels.mean(0, keepdim=True)[None]
+    side = min(*grey.shape[2:], max(16, min(grey.shape[2:]) // 5))
+    edges = functional.avg_pool2d((grey - functional.avg_pool2d(grey, 3, 1, 1)) ** 2, side, max(1, side // 4))
+    at = int(torch.argmax(edges).item())
+    columns, stride = edges.shape[3], max(1, side // 4)
+    return at // columns * stride, at % columns * stride, side

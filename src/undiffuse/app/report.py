@@ -1,0 +1,59 @@
+"""The report: one HTML file that needs no network."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from torch import Tensor
+
+from undiffuse.app.outputs import as_image, heat, panels, save_bytes
+
+if TYPE_CHECKING:
+    from undiffuse.app.restore import Restored
+
+LARGEST = 1400  # pixels of the longer side: larger pictures are shown reduced
+
+
+def write_report(results: "Sequence[Restored]", path: Path) -> Path:
+    """All results as one page: a table, then each with a before/after slider, its certificate and its settings."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("undiffuse.app", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    page = environment.get_template("report.html.j2").render(results=[_shown(result) for result in results])
+    return save_bytes(path, page.encode())
+
+
+def _shown(result: "Restored") -> dict[str, Any]:
+    from undiffuse.app.restore import record
+
+    pictures = dict(panels(result))
+    before = next(pixels for caption, pixels in pictures.items() if caption.startswith("measured"))
+    extra: list[tuple[str, str]] = []
+    if result.reference is not None:
+        extra.append(("original", _embedded(result.reference)))
+    if result.posterior is not None:
+        extra.append(("deviation of the draws: white is uncertain", _embedded(heat(result.posterior.deviation[0]))))
+    return {
+        **{name: getattr(result, name) for name in ("name", "config", "plan", "metrics", "certificate", "seconds")},
+        "sigma_y": result.sigma_y,
+        "notes": result.notes,
+        "before": result.metrics.get("psnr_degraded", result.metrics.get("psnr_pinv")),
+        "before_png": _embedded(before),
+        "after_png": _embedded(result.restored),
+        "extra": extra,
+        "record": json.dumps(record(result), indent=2),
+    }
+
+
+def _embedded(pixels: Tensor) -> str:
+    picture = as_image(pixels)
+    picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()

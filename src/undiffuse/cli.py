@@ -1,0 +1,233 @@
+"""The command line. Nothing heavy is imported before a command runs, so that --help is instant."""
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from undiffuse.app.events import Event
+
+app = typer.Typer(
+    name="undiffuse",
+    help="Diffusion priors for pictures: restore photographs, check operators, list what there is.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+check_app = typer.Typer(help="Verify that something is what it says.", rich_markup_mode=None)
+app.add_typer(check_app, name="check")
+
+Plugins = Annotated[list[Path], typer.Option("--plugin", help="Python file that registers names of your own; it is run.")]
+
+
+@app.command(
+    epilog="Examples: undiffuse restore photo.jpg --degrade sr4 --noise 0.02   |   "
+    "undiffuse restore blurred.png --measured --degrade blur:kernel=k.png --noise auto"
+)
+def restore(
+    image: Annotated[Path, typer.Argument(help="Picture: PNG, JPEG, WebP, TIFF or .npy.")],
+    degrade: Annotated[str, typer.Option(help="Degradation, name:key=value,...; see `undiffuse degradations`.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out"),
+    measured: Annotated[bool, typer.Option("--measured", help="The picture is the bad one; no clean one is needed.")] = False,
+    noise: Annotated[str | None, typer.Option(help="Noise level, white - black = 1; or auto (default with --measured).")] = None,
+    reference: Annotated[Path | None, typer.Option(help="Clean picture to compare with, for --measured.")] = None,
+    size: Annotated[str | None, typer.Option(help="HxW or CxHxW of the clean picture, for --measured.")] = None,
+    prior: Annotated[str, typer.Option(help="Prior; see `undiffuse priors`.")] = "photo-gaussian",
+    algorithm: Annotated[str, typer.Option(help="Algorithm, name:key=value,...; see `undiffuse algorithms`.")] = "auto",
+    steps: Annotated[int | None, typer.Option(help="Noise levels [20; 1 where the posterior mean is closed].")] = None,
+    eta: Annotated[float | None, typer.Option(help="The algorithm's eta.")] = None,
+    eta_b: Annotated[float | None, typer.Option("--eta-b", help="DDRM's eta_b.")] = None,
+    draws: Annotated[int, typer.Option(help="Posterior draws; above 1: mean, deviation and quantiles.")] = 1,
+    seed: Annotated[int, typer.Option(help="Same seed and file name, same pixels.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    plugin: Plugins = [],  # noqa: B006 (typer reads the default, nobody changes it)
+) -> None:
+    """Restore a picture from a known degradation: simulate it, or take the picture as measured."""
+    from undiffuse.app.restore import run
+    from undiffuse.config import RestoreConfig, explain
+
+    import pydantic
+
+    _load_plugins(plugin)
+    given: dict[str, Any] = {
+        "image": image, "degrade": degrade, "out": out, "measured": measured, "noise": _noise(noise, measured),
+        "reference": reference, "size": size, "prior": prior, "algorithm": algorithm, "steps": steps,
+        "eta": eta, "eta_b": eta_b, "draws": draws, "seed": seed, "device": device,
+    }  # fmt: skip
+    try:
+        config = RestoreConfig(**given)
+    except pydantic.ValidationError as error:
+        raise ValueError(explain(error, "restore", RestoreConfig)) from None
+    for result in _show(run(config)):
+        _summary(result)
+
+
+def _noise(text: str | None, measured: bool) -> float | str | None:
+    if text is None:
+        return "auto" if measured else None
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--noise {text}; expected a number such as 0.05, or auto") from None
+
+
+@app.command(epilog="Example: undiffuse demo --out out/demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and report.html.")] = Path("out/demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the simulated noise.")] = 0,
+) -> None:
+    """Restore the bundled photograph from three degradations."""
+    from undiffuse.app.demo import demo as run_demo
+
+    for results in _show(run_demo(out, seed)):
+        for result in results:
+            _summary(result)
+
+
+@app.command(epilog="Example: undiffuse degradations --plugin my_blur.py")
+def degradations(plugin: Plugins = []) -> None:  # noqa: B006
+    """List the degradations with their options, each with an example."""
+    from undiffuse import operators  # noqa: F401 (fills the registry)
+    from undiffuse.registry import OPERATORS
+
+    _load_plugins(plugin)
+    _listing(OPERATORS)
+
+
+@app.command(epilog="Example: undiffuse algorithms")
+def algorithms(plugin: Plugins = []) -> None:  # noqa: B006
+    """List the restoration algorithms with their options."""
+    from undiffuse import restore  # noqa: F401
+    from undiffuse.registry import RESTORERS
+
+    _load_plugins(plugin)
+    _listing(RESTORERS)
+
+
+@app.command(epilog="Example: undiffuse samplers")
+def samplers(plugin: Plugins = []) -> None:  # noqa: B006
+    """List the samplers with their options."""
+    from undiffuse import samplers  # noqa: F401
+    from undiffuse.registry import SAMPLERS
+
+    _load_plugins(plugin)
+    _listing(SAMPLERS)
+
+
+@app.command(epilog="Example: undiffuse priors")
+def priors(plugin: Plugins = []) -> None:  # noqa: B006
+    """List the priors."""
+    from undiffuse import priors  # noqa: F401
+    from undiffuse.registry import PRIORS
+
+    _load_plugins(plugin)
+    _listing(PRIORS)
+
+
+@check_app.command(epilog="Example: undiffuse check operator deblur_gauss --size 97x64")
+def operator(
+    degrade: Annotated[str, typer.Argument(help="Degradation, name:key=value,...")],
+    size: Annotated[str, typer.Option(help="HxW or CxHxW of the test picture.")] = "97x64",
+    plugin: Plugins = [],  # noqa: B006
+) -> None:
+    """Adjoint, SVD, pseudo-inverse, gain and direct comparison of a degradation; exit code 1 if one fails."""
+    from undiffuse.app.check import check_operator, table
+
+    _load_plugins(plugin)
+    checks = check_operator(degrade, size)
+    typer.echo(table(checks))
+    if not all(check.passed for check in checks):
+        raise typer.Exit(1)
+
+
+def _load_plugins(paths: Iterable[Path]) -> None:
+    from undiffuse.registry import load_entry_points, load_plugin
+
+    load_entry_points()
+    for path in paths:
+        load_plugin(path)
+
+
+def _listing(table: Any) -> None:
+    from undiffuse.config import describe
+
+    for name in table:
+        entry = table[name]
+        typer.echo(f"{name}\n    {entry.summary}\n    example: {entry.example}")
+        for line in describe(entry):
+            typer.echo(f"        {line}")
+
+
+def _show(events: "Iterable[Event]") -> "Iterable[Any]":
+    """Print what happens; a progress bar with the time left on a terminal. Yields results."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from undiffuse.app import events as kinds
+
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = None
+        for event in events:
+            if isinstance(event, kinds.Progress):
+                if task is None:
+                    task = bar.add_task(event.label, total=event.total)
+                bar.update(task, completed=event.done, total=event.total, description=event.label)
+            elif isinstance(event, kinds.Note):
+                console.print(event.text, markup=False, soft_wrap=True)
+            elif isinstance(event, kinds.Saved):
+                console.print(f"wrote {event.path}", markup=False, soft_wrap=True)
+            else:
+                yield event.result
+
+
+def _summary(result: Any) -> None:
+    metrics = result.metrics
+    quality = ""
+    if "psnr" in metrics:
+        before = metrics.get("psnr_degraded", metrics.get("psnr_pinv"))
+        quality = f"PSNR {metrics['psnr']:.2f} dB" + (f" (measured {before:.2f})" if before is not None else "") + ", "
+        quality += f"SSIM {metrics['ssim']:.3f}, " if "ssim" in metrics else ""
+    typer.echo(f"{result.name}, {result.config.degrade}: {quality}{result.seconds:.1f} s")
+    typer.echo(f"  {result.certificate}")
+
+
+def main() -> None:
+    """Run; every error is one line, with exit code 2 for the user's mistakes and 1 for ours."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except typer.TyperException as error:  # usage: an unknown option, a missing argument
+        context = getattr(error, "ctx", None)
+        _fail(f"{error.format_message()} (see {context.command_path if context else 'undiffuse'} --help)", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted; files already written are complete", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except (ValueError, OSError) as error:
+        _fail(str(error), 2)
+    except MemoryError:
+        _fail("out of memory; use a smaller picture or fewer draws", 2)
+    except Exception as error:
+        if os.environ.get("UNDIFFUSE_DEBUG"):
+            raise
+        _fail(f"internal error: {type(error).__name__}: {error} (UNDIFFUSE_DEBUG=1 shows where)", 1)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write("error: " + " ".join(message.split()) + "\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
