@@ -1,0 +1,283 @@
+"""Pictures in and out: the only place that knows 255. Inside the package an image is (C, H, W) in [-1, 1]."""
+
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from undiffuse.core.decode import KINDS, Limits, Raster, Refused, decode
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as it was read, and what was done to it."""
+
+    pixels: Tensor  # (C, H, W) in [-1, 1], float32
+    levels: int | None  # 255, 65535, less for fewer bits; None for float input
+    notes: tuple[str, ...] = ()  # in words that a user reads
+
+    @property
+    def quantum(self) -> float:
+        """The step between neighbouring values, in units of [-1, 1]; 0.0 for floats."""
+        return 0.0 if self.levels is None else 2 / self.levels
+
+
+def to_unit(x: Tensor) -> Tensor:
+    """[-1, 1] -> [0, 1]."""
+    return (x + 1) / 2
+
+
+def from_unit(x: Tensor) -> Tensor:
+    """[0, 1] -> [-1, 1]."""
+    return 2 * x - 1
+
+
+def read(path: PathLike, *, max_pixels: int = 300_000_000, measured: bool = False) -> Picture:
+    """A PNG, JPEG, WebP, TIFF or .npy file, known by its first bytes. Of several frames or pages, the first.
+
+    Integers go from 0..max to [-1, 1]. Floats must be in [0, 1]; with `measured`, finite ones beyond it are
+    kept, as noisy measurements overshoot. Grey stays one channel; palettes and CMYK become RGB (colour profiles
+    are ignored); alpha is composited over white, on the stored values; EXIF orientation is applied. Each leaves
+    a note. .npy: (H, W), (H, W, C), or (C, H, W) where the first axis is at most 4 and the last longer than 4;
+    bool, uint8, uint16 or float.
+
+    At most 64 channels, and four values for each of max_pixels, checked before anything is decoded.
+    ValueError, in one line with the path, for whatever cannot be read.
+    """
+    try:
+        return _picture(_decoded(path, Limits(max_pixels)), measured)
+    except Refused as error:
+        raise ValueError(_one_line(f"{path}: {error}")) from error
+
+
+def _decoded(path: PathLike, limits: Limits) -> Raster:
+    if os.path.isdir(path):
+        raise Refused(f"is a folder; expected a file, {KINDS}; name one of the files in it")
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
+        raise Refused(f"is not a regular file; expected {KINDS}; copy it to one")
+    try:
+        with open(path, "rb") as file:
+            return _guarded(file, limits)
+    except Refused:
+        raise
+    except (OSError, ValueError) as error:
+        what = f"cannot be opened ({error}); expected a readable file"
+        raise Refused(f"{what}; check its name and its rights") from error
+
+
+def _guarded(file: BinaryIO, limits: Limits) -> Raster:
+    try:
+        return decode(file, limits)
+    except Refused:
+        raise
+    except Exception as error:  # decoders raise anything on bytes that nobody vouches for
+        what = f"cannot be decoded ({type(error).__name__}: {error}); expected a whole and valid {KINDS}"
+        raise Refused(f"{what}; copy or export it again") from error
+
+
+def _picture(raster: Raster, measured: bool) -> Picture:
+    notes = raster.notes
+    values = raster.values.astype(np.float32)  # (H, W, C), in [0, 1] from here
+    if raster.levels is not None:
+        values /= raster.levels
+    else:
+        notes += _check_floats(values, measured)
+    alpha = None
+    if raster.alpha is not None:
+        values, alpha = values[..., :-1], values[..., -1:]
+    if raster.cmyk:
+        notes += ("CMYK converted to RGB, without its colour profile",)
+        values = np.concatenate([(1 - values[..., :3]) * (1 - values[..., 3:4]), values[..., 4:]], axis=2)
+    if alpha is not None and (alpha == 1).all():
+        notes += ("fully opaque alpha channel dropped",)
+    elif alpha is not None:
+        notes += ("alpha channel composited over white",)
+        values = (values * alpha if raster.alpha == "straight" else values) + (1 - alpha)
+    if 2 <= raster.orientation <= 8:
+        notes += ("turned by its EXIF orientation",)
+        values = _turned(values, raster.orientation)
+    pixels = torch.as_tensor(np.ascontiguousarray(np.moveaxis(values, 2, 0)))
+    return Picture(pixels.mul_(2).sub_(1), raster.levels, notes)
+
+
+def _check_floats(values: NDArray[np.float32], measured: bool) -> tuple[str, ...]:
+    if not np.isfinite(values).all():
+        raise Refused("holds NaN or infinite values; expected numbers in [0, 1]; replace them")
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 1:
+        return ()
+    reach = f"values from {low:.4g} to {high:.4g}"
+    if not measured:
+        raise Refused(f"holds {reach}; expected floats in [0, 1]; rescale them, or read it as a measurement")
+    return (f"{reach}, beyond [0, 1], kept as measured",)
+
+
+def _turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """(H, W, C) as it is meant to be seen (EXIF 2.32, tag 274)."""
+    if orientation >= 5:
+        values = values.transpose(1, 0, 2)
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return values[::rows, ::columns]
+
+
+def write(pixels: Tensor, path: PathLike, *, levels: int | None = 255) -> None:
+    """Write (C, H, W) in [-1, 1] in the format of the suffix: .png .jpg .jpeg .webp .tif .tiff .npy.
+
+    Values are clamped and rounded half up to `levels`: 255, or 65535 for PNG and TIFF. None stores float32 in
+    [0, 1] without clamping, in TIFF. .npy is always that, as (H, W, C), whatever the levels. JPEG has quality
+    95 and 4:4:4. WebP is lossless, and has no grey: one channel comes back as three.
+
+    An existing file is replaced, in one move when the new one is complete; if that fails, it stays as it was.
+    ValueError for a suffix, number of channels or levels that the format cannot hold, for NaN, and for a
+    folder that cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _ENCODERS:
+        raise ValueError(_one_line(f"{path}: unknown suffix '{suffix}'; choose from {', '.join(_ENCODERS)}"))
+    try:
+        _check_pixels(pixels, suffix, levels)
+        data = _ENCODERS[suffix](pixels.detach().cpu(), levels)
+    except Exception as error:  # encoders have limits of their own: WebP ends at 16383 pixels
+        shape = tuple(pixels.shape)
+        raise ValueError(_one_line(f"{path}: cannot write an image of shape {shape}: {error}")) from error
+    _replace(path, data)
+
+
+def save_array(values: Tensor, path: PathLike) -> None:
+    """Write numbers that are no picture (a standard deviation, a spectrum) to .npy as they are.
+
+    Replaces an existing file like `write`.
+    """
+    if Path(path).suffix.lower() != ".npy":
+        raise ValueError(_one_line(f"{path}: numbers are saved as .npy; change the suffix"))
+    _replace(path, _npy_bytes(values.detach().cpu().numpy()))
+
+
+def to_bytes(pixels: Tensor) -> NDArray[np.uint8]:
+    """(C, H, W) in [-1, 1] -> (H, W, C), clamped and rounded half up: for previews."""
+    return _quantised(pixels.detach().cpu(), 255).astype(np.uint8, copy=False)
+
+
+def encode_png(pixels: Tensor) -> bytes:
+    """An 8-bit PNG of (C, H, W) in [-1, 1], 1 or 3 channels: for previews."""
+    _check_pixels(pixels, ".png", 255)
+    return _pillow_bytes(to_bytes(pixels), "PNG")
+
+
+def _check_pixels(pixels: Tensor, suffix: str, levels: int | None) -> None:
+    if pixels.ndim != 3 or 0 in pixels.shape or not pixels.is_floating_point():
+        raise ValueError(
+            f"expected floats of shape (C, H, W), got {pixels.dtype}; write one image of a batch at a time"
+        )
+    allowed = {".png": (255, 65535), ".tif": (255, 65535, None), ".npy": (255, 65535, None)}
+    allowed[".tiff"] = allowed[".tif"]
+    if levels not in allowed.get(suffix, (255,)):
+        raise ValueError(f"{suffix} cannot hold levels={levels}; choose from {allowed.get(suffix, (255,))}")
+    if suffix not in (".tif", ".tiff", ".npy") and pixels.shape[0] not in (1, 3):
+        raise ValueError(f"{suffix} holds 1 or 3 channels, not {pixels.shape[0]}; use .tif or .npy")
+    if not pixels.isfinite().all():
+        raise ValueError("expected finite numbers, found NaN or infinity; look at what made them")
+
+
+def _quantised(pixels: Tensor, levels: int) -> NDArray[Any]:
+    """(H, W, C) of uint8 or uint16."""
+    channels, height, width = pixels.shape
+    values = np.empty((height, width, channels), np.uint8 if levels == 255 else np.uint16)
+    for channel, plane in enumerate(pixels):  # one at a time: in float64, where half a level is exact
+        unit = to_unit(plane.to(torch.float64).clamp(-1, 1))
+        values[..., channel] = (unit * levels + 0.5).floor().numpy()
+    return values
+
+
+def _floats(pixels: Tensor) -> NDArray[np.float32]:
+    return np.ascontiguousarray(to_unit(pixels.to(torch.float64)).float().permute(1, 2, 0).numpy())
+
+
+def _png(pixels: Tensor, levels: int | None) -> bytes:
+    if levels == 255:
+        return _pillow_bytes(_quantised(pixels, 255), "PNG")
+    from imagecodecs import png_encode  # Pillow cannot write 16 bits of RGB
+
+    return bytes(png_encode(_quantised(pixels, 65535)))
+
+
+def _jpeg(pixels: Tensor, levels: int | None) -> bytes:
+    return _pillow_bytes(_quantised(pixels, 255), "JPEG", quality=95, subsampling=0)
+
+
+def _webp(pixels: Tensor, levels: int | None) -> bytes:
+    return _pillow_bytes(_quantised(pixels, 255), "WEBP", lossless=True)
+
+
+def _pillow_bytes(values: NDArray[np.uint8], kind: str, **options: Any) -> bytes:
+    image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+    with BytesIO() as out:
+        image.save(out, kind, **options)
+        return out.getvalue()
+
+
+def _tiff(pixels: Tensor, levels: int | None) -> bytes:
+    from tifffile import imwrite
+
+    values = _floats(pixels) if levels is None else _quantised(pixels, levels)
+    photometric = "rgb" if values.shape[2] == 3 else "minisblack"
+    with BytesIO() as out:
+        values = values[..., 0] if values.shape[2] == 1 else values
+        planar = None if values.ndim == 2 else "contig"
+        imwrite(
+            out, values, photometric=photometric, planarconfig=planar, metadata=None, compression="deflate"
+        )
+        return out.getvalue()
+
+
+def _npy(pixels: Tensor, levels: int | None) -> bytes:
+    return _npy_bytes(_floats(pixels))
+
+
+def _npy_bytes(values: NDArray[Any]) -> bytes:
+    with BytesIO() as out:
+        np.save(out, values, allow_pickle=False)
+        return out.getvalue()
+
+
+_ENCODERS: dict[str, Callable[[Tensor, int | None], bytes]] = {
+    ".png": _png,
+    ".jpg": _jpeg,
+    ".jpeg": _jpeg,
+    ".webp": _webp,
+    ".tif": _tiff,
+    ".tiff": _tiff,
+    ".npy": _npy,
+}
+
+
+def _replace(path: PathLike, data: bytes) -> None:
+    """Beside it first, then over it: `path` never holds half a file, and no temporary stays behind."""
+    folder = Path(path).parent
+    temporary = folder / f".undiffuse-{secrets.token_hex(8)}.tmp"
+    try:
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        except BaseException:  # also an interrupt
+            temporary.unlink(missing_ok=True)
+            raise
+    except (OSError, ValueError) as error:
+        what = f"{path}: cannot be written ({error}); expected a file in the writable folder {folder}"
+        raise ValueError(_one_line(f"{what}; check that it exists, its rights and its space")) from error
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.splitlines())
