@@ -15,7 +15,7 @@ DEGRADATIONS = {"sr4": 0.02, "deblur_gauss": 0.02, "inp": 0.0}  # and their nois
 def demo(out: Path, seed: int = 0) -> Iterator[Event]:
     """Restore the bundled photograph three times into `out`, one folder each, with out/report.html over all."""
     results: list[Restored] = []
-    with as_file(files("undiffuse.assets") / "house.png") as photograph:
+    with as_file(files("undiffuse.assets") / "dog.jpg") as photograph:
         for degrade, noise in DEGRADATIONS.items():
             yield Note(f"{degrade}, noise {noise}")
             config = RestoreConfig(image=photograph, degrade=degrade, noise=noise, out=out / degrade, seed=seed)

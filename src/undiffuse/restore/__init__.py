@@ -1,5 +1,6 @@
 """Restoration algorithms: each a function (denoise, problem, noise, options) -> Step."""
 
+from undiffuse.restore import compat as _compat  # noqa: F401 (registers ddrm_published)
 from undiffuse.restore.certificate import Certificate, certify
 from undiffuse.restore.daps import daps
 from undiffuse.restore.ddnm import ddnm, ddnm_plus
