@@ -1,10 +1,12 @@
 """What a degradation is: y = A(x), without noise, solver choice or randomness.
 
-x is (B, C, H, W) in [-1, 1]; y is (B, *out_shape) in the same scale. Operators are modules so that `.to(device, dtype)`
-works; they hold tensors only and never change. They are built in float64: convert with `.to(x.dtype)`.
+x is (B, C, H, W) in [-1, 1]; y is (B, *out_shape) in the same scale. Operators are modules so that
+`.to(device, dtype)` works; they hold tensors only and never change. They are built in float64: convert with
+`.to(x.dtype)`.
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ class Operator(nn.Module, ABC):
 
     @property
     def support(self) -> Tensor | None:
-        """1 where an entry of y is a measurement, 0 where it only holds a place (a missing pixel); None = all are."""
+        """1 where an entry of y is measured, 0 where it is a filler (a missing pixel); None: all are."""
         return None
 
     @property
@@ -64,32 +66,44 @@ class SVDOperator(LinearOperator):
     """A = U diag(s) V^T. Every spectral array has the shape of `vt(x)`; the null space is where s == 0.
 
     `vt` is orthonormal and may be complex; `ut` lands in the shape of `vt(x)` and is zero where s == 0.
-    Noise for a spectral step is drawn in pixel space and taken through `vt`, so a complex transform needs no special case.
+    Noise for a spectral step is drawn in pixel space and taken through `vt`, so a complex transform needs no
+    special case.
     """
 
     s: Tensor  # >= 0, broadcasts to vt(x)
+    explicit_zeros: ClassVar[bool] = False  # True in `compat` only: `ut` is not zeroed where s == 0
 
     @abstractmethod
-    def vt(self, x: Tensor) -> Tensor: ...
+    def vt(self, x: Tensor) -> Tensor:
+        """V^T x: (B, C, H, W) -> coefficients."""
+
     @abstractmethod
-    def v(self, c: Tensor) -> Tensor: ...
+    def v(self, c: Tensor) -> Tensor:
+        """V c, the inverse of `vt`: real."""
+
     @abstractmethod
-    def ut(self, y: Tensor) -> Tensor: ...
+    def ut(self, y: Tensor) -> Tensor:
+        """U^T y: (B, *out_shape) -> coefficients, zero where s == 0."""
+
     @abstractmethod
-    def u(self, c: Tensor) -> Tensor: ...
+    def u(self, c: Tensor) -> Tensor:
+        """U c, the transpose of `ut`."""
 
     @property
     def seen(self) -> Tensor:
         """Modes that a measurement in this precision can tell from rounding: s > 30 eps max(s).
 
-        Dividing rounding error of relative size eps by a smaller s would return noise of the size of the image.
+        Dividing rounding error of relative size eps by a smaller s would return noise of the size of the
+        image.
         """
         return self.s > 30 * torch.finfo(self.s.dtype).eps * self.s.max()
 
     def forward(self, x: Tensor) -> Tensor:
+        """U s V^T x."""
         return self.u(self.s * self.vt(x))
 
     def adjoint(self, y: Tensor) -> Tensor:
+        """V s U^T y."""
         return self.v(self.s * self.ut(y))
 
     def inverse_coefficients(self, y: Tensor) -> Tensor:
@@ -97,13 +111,16 @@ class SVDOperator(LinearOperator):
         return torch.where(self.seen, self.ut(y) / torch.where(self.seen, self.s, 1), 0)
 
     def pinv(self, y: Tensor) -> Tensor:
+        """A^+ y, without the modes that are not `seen`."""
         return self.v(self.inverse_coefficients(y))
 
     def ridge(self, x: Tensor, y: Tensor, lam: Weight) -> Tensor:
-        c = self.vt(x)
+        """argmin_z |A z - y|^2 + lam |z - x|^2, by modes; lam = 0 leaves what is not `seen` as it is in x."""
+        c, uty, seen = self.vt(x), self.ut(y), self.seen
         weight = as_spectrum(lam, c)
-        solved = (self.s * self.ut(y) + weight * c) / (self.s**2 + weight)
-        limit = torch.where(self.seen, self.ut(y) / torch.where(self.seen, self.s, 1), c)
+        norm = self.s**2 + weight
+        solved = (self.s * uty + weight * c) / torch.where(norm > 0, norm, 1)
+        limit = torch.where(seen, uty / torch.where(seen, self.s, 1), c)
         return self.v(torch.where(weight > 0, solved, limit))
 
 

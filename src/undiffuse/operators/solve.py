@@ -17,12 +17,12 @@ def conjugate_gradient(
 ) -> Tensor:
     """Solve M z = b for symmetric M >= 0, from z = 0 (so a singular M gives the solution of least norm).
 
-    Hestenes and Stiefel (1952), for each image of the batch on its own: an image that has converged is frozen, so its
-    result does not depend on its neighbours. Stops when |r| <= tolerance |b| (default 100 eps of the dtype) or after
-    `iterations`. b: (B, ...), real.
+    Hestenes and Stiefel (1952), for each image of the batch on its own: an image that has converged is
+    frozen, so its result does not depend on its neighbours. Stops when |r| <= tolerance |b| (default 100 eps
+    of the dtype) or after `iterations`. b: (B, ...), real.
     """
     tolerance = 100 * torch.finfo(b.dtype).eps if tolerance is None else tolerance
-    inverse = precondition or (lambda r: r)
+    inverse = precondition or _same
     z, r = torch.zeros_like(b), b
     d = q = inverse(r)
     rho = _dot(r, q)
@@ -43,6 +43,10 @@ def conjugate_gradient(
         if not active.any():
             break
     return z
+
+
+def _same(r: Tensor) -> Tensor:
+    return r
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

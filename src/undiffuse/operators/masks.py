@@ -1,0 +1,70 @@
+"""Masks of kept pixels for inpainting: drawn from a seed, or read from a file."""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from undiffuse.operators.base import Shape
+from undiffuse.operators.files import read_array, read_grey
+
+SHAPES = ("random", "box", "half", "brush")
+
+
+def drawn(name: str, size: tuple[int, int], missing: float, seed: int) -> Tensor:
+    """A (H, W) mask, True = kept, with a share `missing` of the pixels gone.
+
+    random: single pixels, exactly that share, rounded down (as DDRM draws them). box: a centred box. half:
+    the right-hand columns. brush: strokes of a thick brush, stopped at the first that reaches the share.
+    """
+    height, width = size
+    generator = torch.Generator().manual_seed(seed)
+    kept = torch.ones(size, dtype=torch.bool)
+    if name == "random":
+        order = torch.randperm(height * width, generator=generator)
+        kept.view(-1)[order[: int(height * width * missing)]] = False
+    elif name == "box":
+        rows, columns = round(height * math.sqrt(missing)), round(width * math.sqrt(missing))
+        top, left = (height - rows) // 2, (width - columns) // 2
+        kept[top : top + rows, left : left + columns] = False
+    elif name == "half":
+        kept[:, width - round(width * missing) :] = False
+    else:
+        _brush(kept, missing, generator)
+    return kept
+
+
+def from_file(path: Path, shape: Shape) -> Tensor:
+    """The mask of a .png (kept where > 127) or .npy file (kept where not 0); sizes must agree."""
+    if path.suffix.lower() not in {".png", ".npy"}:
+        raise ValueError(f"no mask '{path}'; choose from {', '.join(SHAPES)}, or give a .png or .npy file")
+    if path.suffix.lower() == ".png":
+        kept = read_grey(path, what="mask", entries=2**28) > 127
+    else:
+        kept = read_array(path, what="mask", entries=2**28) != 0
+    if kept.shape not in {shape[1:], (1, *shape[1:]), shape}:
+        raise ValueError(
+            f"mask '{path}' has size {tuple(kept.shape)}, the images {tuple(shape)}; resize one of them"
+        )
+    return kept
+
+
+def _brush(kept: Tensor, missing: float, generator: torch.Generator) -> None:
+    """Erase straight strokes, each going on where the last ended, until enough is gone."""
+    height, width = kept.shape
+    radius = max(0.5, min(height, width) / 24)
+    size = torch.tensor([height, width], dtype=torch.float64)
+    start = torch.rand(2, generator=generator, dtype=torch.float64) * size
+    while (~kept).sum() < missing * kept.numel():
+        end = torch.rand(2, generator=generator, dtype=torch.float64) * size
+        low = (torch.minimum(start, end) - radius).floor().clamp(min=0).long()
+        high = torch.minimum((torch.maximum(start, end) + radius).ceil() + 1, size).long()
+        window = kept[low[0] : high[0], low[1] : high[1]]
+        rows = torch.arange(int(low[0]), int(high[0])).double().unsqueeze(1) - start[0]
+        columns = torch.arange(int(low[1]), int(high[1])).double() - start[1]
+        way = end - start
+        share = ((rows * way[0] + columns * way[1]) / (way @ way)).clamp(0, 1)
+        distance2 = (rows - share * way[0]) ** 2 + (columns - share * way[1]) ** 2
+        window &= distance2 > radius**2
+        start = end
