@@ -490,7 +490,7 @@ def assert_refused(path: Path, match: str, **options) -> None:
     assert "expected" in message and ";" in message  # what was hoped for, what to do
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # 1e300 does not fit float32, as intended
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.parametrize("suffix", [".png", ".npy"])
 def test_refused(put, name, suffix):
@@ -508,6 +508,8 @@ def test_the_default_limit(put):
 def test_measured_is_no_excuse_for_nan(put):
     for name in ("tif-nan", "npy-inf"):
         assert_refused(put(name, REFUSED[name][0]), "NaN", measured=True)
+    # finite as stored, infinite as 2 x - 1
+    assert_refused(put("a.tif", tiff(np.full((4, 4), 3e38, "f4"))), "huge", measured=True)
 
 
 def test_refused_paths(tmp_path):

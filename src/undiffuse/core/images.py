@@ -18,6 +18,8 @@ from undiffuse.core.decode import KINDS, Limits, Raster, Refused, decode
 
 PathLike = str | os.PathLike[str]
 
+_HUGE = 1e9  # no measurement of something in [0, 1]; its products and doubles still fit float32
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -47,10 +49,12 @@ def read(path: PathLike, *, max_pixels: int = 300_000_000, measured: bool = Fals
     """A PNG, JPEG, WebP, TIFF or .npy file, known by its first bytes. Of several frames or pages, the first.
 
     Integers go from 0..max to [-1, 1]. Floats must be in [0, 1]; with `measured`, finite ones beyond it are
-    kept, as noisy measurements overshoot. Grey stays one channel; palettes and CMYK become RGB (colour profiles
-    are ignored); alpha is composited over white, on the stored values; EXIF orientation is applied. Each leaves
-    a note. .npy: (H, W), (H, W, C), or (C, H, W) where the first axis is at most 4 and the last longer than 4;
-    bool, uint8, uint16 or float.
+    kept, as noisy measurements overshoot. Grey stays one channel; palettes and CMYK become RGB (no colour
+    profile is used); alpha is composited over white, on the stored values; EXIF orientation is applied.
+    Each of these leaves a note.
+
+    .npy: (H, W), (H, W, C), or (C, H, W) where the first axis is at most 4 and the last longer than 4; bool,
+    uint8, uint16 or float.
 
     At most 64 channels, and four values for each of max_pixels, checked before anything is decoded.
     ValueError, in one line with the path, for whatever cannot be read.
@@ -88,7 +92,8 @@ def _guarded(file: BinaryIO, limits: Limits) -> Raster:
 
 def _picture(raster: Raster, measured: bool) -> Picture:
     notes = raster.notes
-    values = raster.values.astype(np.float32)  # (H, W, C), in [0, 1] from here
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
+        values = raster.values.astype(np.float32)  # (H, W, C), in [0, 1] from here
     if raster.levels is not None:
         values /= raster.levels
     else:
@@ -112,8 +117,8 @@ def _picture(raster: Raster, measured: bool) -> Picture:
 
 
 def _check_floats(values: NDArray[np.float32], measured: bool) -> tuple[str, ...]:
-    if not np.isfinite(values).all():
-        raise Refused("holds NaN or infinite values; expected numbers in [0, 1]; replace them")
+    if not (np.abs(values) <= _HUGE).all():  # also false for NaN
+        raise Refused("holds NaN, infinite or huge values; expected numbers in [0, 1]; replace them")
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 1:
         return ()
