@@ -70,6 +70,6 @@ def _verdict(ratio: float, low: float, high: float) -> Verdict:
 
 
 def chi_squared_quantile(p: float, m: int) -> float:
-    """Wilson and Hilferty (1931): m (1 - 2/9m + z sqrt(2/9m))^3; within 1 % for m >= 10 and central 99 %."""
+    """Wilson and Hilferty (1931): m (1 - 2/9m + z sqrt(2/9m))^3; within 3 % from m = 10, 0.1 % from m = 100."""
     spread = 2 / (9 * m)
     return m * max(0.0, 1 - spread + NormalDist().inv_cdf(p) * spread**0.5) ** 3

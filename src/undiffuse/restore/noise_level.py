@@ -15,15 +15,15 @@ def estimate_sigma(y: Tensor, support: Tensor | None = None) -> float:
     are the noise's alone. Sorted, the largest are dropped until the mean of the rest is no more than their median.
     Departure: only the quarter of the patches whose 2x2 averages vary least is used, since photographs of grass have no
     small eigenvalues; the averaging keeps the choice nearly blind to the noise itself.
-    `support` (broadcasts to y; 1 = measured) leaves out patches with a gap; the largest of 8x8 .. 4x4 with enough
-    whole patches is used. Under-estimates where noise is not white (JPEG, demosaicing, resampling).
+    `support` (broadcasts to y; 1 = measured) leaves out patches with a gap; the largest of 8x8 .. 3x3 with enough
+    whole patches is used (3x3 without that choice). Under-estimates where noise is not white (JPEG, demosaicing, resampling).
 
     ValueError if y is no image or has too few whole patches.
     """
     if y.ndim != 3:
         raise ValueError(f"noise can be estimated from an image only, and this measurement has shape {tuple(y.shape)}")
     known = torch.ones_like(y) if support is None else support.to(y).expand_as(y)
-    for side in range(8, 3, -1):
+    for side in range(8, 2, -1):
         if min(y.shape[1:]) < 2 * side:
             continue
         patches = _whole_patches(y, known, side)
@@ -46,6 +46,8 @@ def _whole_patches(y: Tensor, known: Tensor, side: int) -> Tensor:
 
 
 def _smoothest(patches: Tensor, side: int, count: int) -> Tensor:
+    if side < 4:
+        return patches
     averages = functional.avg_pool2d(patches.view(-1, 1, side, side), 2).flatten(1)
     return patches[averages.var(1).argsort()[:count]]
 
