@@ -1,0 +1,47 @@
+"""Dependencies point down: what each folder may import of ours."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "undiffuse"
+EVERYTHING = {"registry", "config", "core", "priors", "samplers", "operators", "restore", "metrics", "app", "assets"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "registry": set(),
+    "config": {"registry"},
+    "core": set(),
+    "metrics": set(),
+    "priors": {"core", "registry"},
+    "samplers": {"core", "priors", "registry"},
+    "operators": {"core", "config", "registry"},  # config: operators/build.py reads options from text
+    "restore": {"core", "operators", "registry"},
+    "app": EVERYTHING,
+    "cli": EVERYTHING,
+    "__init__": EVERYTHING,
+    "__main__": {"cli"},
+    "assets": set(),
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Rooms of ours that a file imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("undiffuse.")}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_point_down(path):
+    room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    assert imports(path) - {room} <= MAY_IMPORT[room]
+
+
+def test_every_room_is_listed():
+    rooms = {p.name.removesuffix(".py") for p in SOURCE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    assert rooms == set(MAY_IMPORT)
