@@ -15,7 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "priors": {"core", "registry"},
     "samplers": {"core", "priors", "registry"},
     "operators": {"core", "config", "registry"},  # config: operators/build.py reads options from text
-    "restore": {"core", "operators", "registry"},
+    "restore": {"core", "operators", "samplers", "registry"},  # a conditional denoiser goes into any sampler
     "app": EVERYTHING,
     "cli": EVERYTHING,
     "__init__": EVERYTHING,

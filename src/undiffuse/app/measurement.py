@@ -41,7 +41,7 @@ def _simulated(config: RestoreConfig) -> Measurement:
         raise ValueError("--reference goes with --measured; a simulation compares with the picture itself")
     picture = read(config.image)
     x = picture.pixels[None]
-    if config.size is not None and _size(config.size, x.shape[1]) != x.shape[1:]:
+    if config.size is not None and parse_size(config.size, x.shape[1]) != x.shape[1:]:
         raise ValueError(f"--size {config.size} is not the size of '{config.image}'; it goes with --measured")
     A = build(config.degrade, tuple(x.shape[1:])).to(x.dtype)
     sigma_y = 2 * (config.noise or 0.0)  # quoted in [0, 1], used in [-1, 1]
@@ -93,17 +93,18 @@ def _noise_level(config: RestoreConfig, A: Operator, y: Tensor, notes: list[str]
 def _clean_shape(config: RestoreConfig, y: Tensor) -> tuple[int, ...]:
     """The clean picture's (C, H, W): from --size, else what the degradation's factors make of the measurement's."""
     channels, height, width = y.shape[1:]
-    for entry, options in parse(config.degrade):
-        factor = options.get("factor", 1)
+    for term in parse(config.degrade):
+        factor = term.options.get("factor", 1)
         height, width = height * factor, width * factor
-        if entry.factory is OPERATORS["color"].factory:
+        if OPERATORS[term.name].factory is OPERATORS["color"].factory:
             channels = 3
     if config.size is None:
         return channels, height, width
-    return _size(config.size, channels)
+    return parse_size(config.size, channels)
 
 
-def _size(text: str, channels: int) -> tuple[int, ...]:
+def parse_size(text: str, channels: int) -> tuple[int, ...]:
+    """HxW or CxHxW as (C, H, W)."""
     if not re.fullmatch(r"(\d+x)?\d+x\d+", text):
         raise ValueError(f"size '{text}'; write HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH, as in 480x640")
     numbers = [int(part) for part in text.split("x")]

@@ -111,7 +111,7 @@ def _plan(config: RestoreConfig, problem: Problem, denoise: Denoise) -> Plan:
         elif not gaussian:
             term = "ddrm"
         elif config.draws == 1:  # one call from a sigma where x says nothing is the posterior mean itself
-            term, steps = "pigdm:covariance=tweedie,eta=0", config.steps or 1
+            term, steps = "pigdm:covariance=tweedie", config.steps or 1
         else:
             term = "pigdm:covariance=tweedie"
     name, first, given = parse_term(term)

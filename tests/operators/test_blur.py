@@ -1,0 +1,173 @@
+"""Blur and reduction against direct convolution, and against the reductions that others use."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage, signal
+
+from tests.contracts.operator import check
+from undiffuse.operators import CircularBlur, Convolution, Kronecker, SVDOperator, kernels
+from undiffuse.registry import OPERATORS
+
+SCIPY = {
+    "reflect": "reflect",
+    "zero": "constant",
+    "circular": "wrap",
+}  # scipy's reflect is half-sample symmetric
+
+
+def image(shape, seed=0):
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def direct(x, kernel, boundary):
+    """scipy centres even kernels at K // 2, one pixel beyond (K - 1) // 2."""
+    origin = [-1 if size % 2 == 0 else 0 for size in kernel.shape]
+    planes = [
+        ndimage.convolve(plane, kernel, mode=SCIPY[boundary], origin=origin)
+        for plane in x.reshape(-1, *x.shape[-2:])
+    ]
+    return torch.from_numpy(np.stack(planes).reshape(x.shape))
+
+
+@pytest.mark.parametrize("boundary", SCIPY)
+@pytest.mark.parametrize("size", [(3, 3), (4, 6), (7, 2), (1, 5), (9, 9)], ids=str)
+@pytest.mark.parametrize("kind", ["general", "separable", "symmetric"])
+def test_any_kernel_is_a_convolution(kind, size, boundary, tmp_path):
+    rng = np.random.default_rng(1)
+    kernel = rng.random(size) if kind == "general" else np.outer(rng.random(size[0]), rng.random(size[1]))
+    if kind == "symmetric":
+        kernel = kernel + kernel[::-1]
+        kernel = np.outer(kernel.sum(1), kernel.sum(0) + kernel.sum(0)[::-1])
+    kernel /= kernel.sum()
+    np.save(tmp_path / "k.npy", kernel)
+    shape = (3, 11, 14)
+    operator = OPERATORS["blur"](shape, kernel=str(tmp_path / "k.npy"), boundary=boundary)
+    torch.testing.assert_close(
+        operator(image(shape)), direct(image(shape), kernel, boundary), rtol=0, atol=1e-12
+    )
+    if boundary == "circular":
+        assert isinstance(operator, CircularBlur)
+    elif kind != "general" or 1 in size:
+        assert isinstance(operator, Kronecker)
+    else:
+        assert isinstance(operator, Convolution)
+    if isinstance(operator, SVDOperator):
+        check(operator)
+    else:  # conjugate gradient on a random kernel with small singular values: pinv is only roughly one
+        check(operator, solved=1e-3)
+
+
+def test_circular_is_a_product_of_spectra():
+    kernel = kernels.motion(9, 30.0)
+    operator, x = CircularBlur((1, 16, 18), kernel), image((1, 16, 18))
+    centred = np.zeros((16, 18))
+    centred[:9, :9] = kernel
+    centred = np.roll(centred, (-4, -4), (0, 1))
+    expected = np.fft.ifft2(np.fft.fft2(x.numpy()) * np.fft.fft2(centred)).real
+    torch.testing.assert_close(operator(x), torch.from_numpy(expected), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("boundary", SCIPY)
+def test_kernels_larger_than_the_image(boundary):
+    shape = (1, 7, 10)
+    operator = OPERATORS["blur"](shape, kernel="gaussian", std=6.0, boundary=boundary)
+    kernel = kernels.gaussian(37, 6.0, 6.0)
+    if boundary == "zero":
+        planes = [signal.convolve2d(p, kernel, mode="full")[18:25, 18:28] for p in image(shape)[:, 0]]
+        expected = torch.from_numpy(np.stack(planes)).unsqueeze(1)
+    else:
+        expected = direct(image(shape), kernel.numpy(), boundary)
+    torch.testing.assert_close(operator(image(shape)), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel": "uniform", "taps": 4},
+        {"kernel": "disk", "taps": 7},
+        {"kernel": "motion", "taps": 9, "angle": 90.0},
+        {"kernel": "motion", "angle": 45.0},
+        {"kernel": "gaussian", "std": 1.0, "std_y": 3.0},
+    ],
+    ids=str,
+)
+def test_built_in_kernels_keep_the_mean(options):
+    ones = torch.ones(1, 1, 20, 17, dtype=torch.float64)
+    operator = OPERATORS["blur"]((1, 20, 17), **options)
+    torch.testing.assert_close(operator(ones), ones, rtol=0, atol=1e-12)
+
+
+def test_orientation():
+    """std is horizontal, std_y vertical; a motion at 90 degrees is vertical."""
+    point = torch.zeros(1, 1, 31, 31, dtype=torch.float64)
+    point[..., 15, 15] = 1
+    y = OPERATORS["deblur_aniso"]((1, 31, 31))(point)[0, 0]
+    assert y.sum(0).std() < y.sum(1).std()  # nearly flat along columns, peaked along rows
+    y = OPERATORS["blur"]((1, 31, 31), kernel="motion", taps=9, angle=90.0)(point)[0, 0]
+    assert (y.sum(1) > 1e-12).sum() == 9 and (y.sum(0) > 1e-12).sum() == 1
+
+
+def test_the_presets_of_ddrm():
+    k = kernels.gaussian(5, 10.0, 10.0)
+    assert float(k.max() / k.min()) == pytest.approx(np.exp(4 / 100), rel=1e-12)
+    assert isinstance(OPERATORS["deblur_uni"]((3, 256, 256)), Kronecker)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+def test_bicubic_equals_torch_inside(factor):
+    """torch renormalises at the edges, this one reflects: equal beyond two low-resolution pixels of an edge."""
+    x = image((3, 6 * factor, 8 * factor))
+    y = OPERATORS["downsample"]((3, 6 * factor, 8 * factor), factor=factor)(x)
+    theirs = torch.nn.functional.interpolate(x, scale_factor=1 / factor, mode="bicubic", antialias=True)
+    torch.testing.assert_close(y[..., 2:-2, 2:-2], theirs[..., 2:-2, 2:-2], rtol=0, atol=1e-6)
+
+
+def test_lanczos_equals_pillow_inside():
+    x = image((1, 40, 40)).float()
+    y = OPERATORS["downsample"]((1, 40, 40), kernel="lanczos3", factor=4)(x.double())
+    theirs = Image.fromarray(x[0, 0].numpy()).resize((10, 10), Image.Resampling.LANCZOS)
+    torch.testing.assert_close(
+        y[0, 0, 3:-3, 3:-3].float(), torch.from_numpy(np.array(theirs))[3:-3, 3:-3], rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("factor", [2, 3, 5])
+def test_pool_is_average_pooling(factor):
+    x = image((3, 13, 17))
+    y = OPERATORS["pool"]((3, 13, 17), factor=factor)(x)
+    theirs = torch.nn.functional.avg_pool2d(x, factor, ceil_mode=True, count_include_pad=False)
+    torch.testing.assert_close(y, theirs, rtol=0, atol=1e-13)
+    even = x[..., : 13 // factor * factor, : 17 // factor * factor]
+    box = OPERATORS["downsample"](tuple(even.shape[1:]), kernel="box", factor=factor)(even)
+    torch.testing.assert_close(box, torch.nn.functional.avg_pool2d(even, factor), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("size", [(5, 5), (4, 4), (3, 8)], ids=str)
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_kernel_file_reduces_at_block_centres(factor, size, tmp_path):
+    """Blur, then keep one pixel in factor: the phase follows from the block centre, rounded down."""
+    kernel = np.random.default_rng(2).random(size)
+    kernel /= kernel.sum()
+    np.save(tmp_path / "k.npy", kernel)
+    shape, x = (1, 12, 18), image((1, 12, 18))
+    operator = OPERATORS["downsample"](shape, kernel=str(tmp_path / "k.npy"), factor=factor)
+    full = direct(x, kernel, "reflect")
+    first = [(factor + k - 2) // 2 - (k - 1) // 2 for k in size]
+    torch.testing.assert_close(
+        operator(x), full[..., first[0] :: factor, first[1] :: factor], rtol=0, atol=1e-12
+    )
+    check(operator, solved=1e-6)
+
+
+def test_options_without_effect_are_refused():
+    for options, words in [
+        ({"kernel": "disk", "std": 2.0}, "std=2 has no meaning for kernel disk; it takes taps"),
+        ({"kernel": "uniform", "normalise": True}, "normalise=True has no meaning"),
+        ({"kernel": "gausian"}, "no kernel 'gausian'"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            OPERATORS["blur"]((1, 8, 8), **options)
+    with pytest.raises(ValueError, match="std=1.0 has no meaning for kernel bicubic"):
+        OPERATORS["downsample"]((1, 8, 8), std=1.0)

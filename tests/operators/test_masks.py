@@ -1,0 +1,72 @@
+"""Masks for inpainting: drawn ones, files, and files that must be refused."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from undiffuse.registry import OPERATORS
+
+SHAPE = (3, 10, 14)
+
+
+@pytest.mark.parametrize("name", ["random", "box", "half", "brush"])
+@pytest.mark.parametrize("missing", [0.1, 0.5])
+def test_drawn_masks(name, missing):
+    operator = OPERATORS["inp"]((1, 60, 50), mask=name, missing=missing, seed=2)
+    share = 1 - operator.s.mean().item()
+    assert share == pytest.approx(missing, abs=0.15 if name == "brush" else 0.02)
+    again = OPERATORS["inp"]((1, 60, 50), mask=name, missing=missing, seed=2)
+    assert torch.equal(again.s, operator.s)
+
+
+def test_random_masks_lose_an_exact_count_and_the_global_generator_is_left_alone():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    assert OPERATORS["inp"](SHAPE, missing=0.5).measurements == 3 * 70
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_missing_channels():
+    operator = OPERATORS["inp"](SHAPE, channels=[0, 2])
+    assert operator.measurements == 140
+    x = torch.ones(1, *SHAPE, dtype=torch.float64)
+    assert operator(x)[0].sum((1, 2)).tolist() == [0, 140, 0]
+    both = OPERATORS["inp"](SHAPE, mask="half", channels=[0])
+    assert both(x)[0].sum((1, 2)).tolist() == [0, 70, 70]
+    with pytest.raises(ValueError, match=r"channels \[3\]"):
+        OPERATORS["inp"](SHAPE, channels=[3])
+
+
+def test_mask_files(tmp_path):
+    kept = np.random.default_rng(0).random((10, 14)) > 0.3
+    Image.fromarray(np.where(kept, 255, 40).astype(np.uint8)).save(tmp_path / "m.png")
+    np.save(tmp_path / "m.npy", kept.astype(np.uint8))
+    x = torch.randn(1, *SHAPE, dtype=torch.float64)
+    for name in ("m.png", "m.npy"):
+        operator = OPERATORS["inp"](SHAPE, mask=str(tmp_path / name))
+        assert torch.equal(operator(x), x * torch.from_numpy(kept))
+    each = np.random.default_rng(0).random(SHAPE) > 0.3
+    np.save(tmp_path / "each.npy", each)
+    assert torch.equal(
+        OPERATORS["inp"](SHAPE, mask=str(tmp_path / "each.npy")).s, torch.from_numpy(each).double()
+    )
+
+
+def test_masks_of_another_size_are_refused_with_both_sizes(tmp_path):
+    Image.new("L", (20, 10), 255).save(tmp_path / "m.png")
+    with pytest.raises(ValueError, match=r"\(10, 20\).*\(3, 10, 14\)"):
+        OPERATORS["inp"](SHAPE, mask=str(tmp_path / "m.png"))
+
+
+def test_masks_that_measure_nothing_are_refused(tmp_path):
+    Image.new("L", (14, 10), 127).save(tmp_path / "m.png")
+    with pytest.raises(ValueError, match="keeps no pixel"):
+        OPERATORS["inp"](SHAPE, mask=str(tmp_path / "m.png"))
+
+
+def test_unknown_masks_are_refused():
+    with pytest.raises(ValueError, match="no mask 'boks'; choose from random, box, half, brush"):
+        OPERATORS["inp"](SHAPE, mask="boks")
+    with pytest.raises(ValueError, match="no mask file 'gone.png'"):
+        OPERATORS["inp"](SHAPE, mask="gone.png")
