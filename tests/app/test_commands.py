@@ -1,0 +1,94 @@
+"""The other commands, plugins, and what the command line promises."""
+
+import subprocess
+import sys
+
+import pytest
+
+from undiffuse.registry import OPERATORS, RESTORERS, SAMPLERS
+
+PLUGIN = """
+from undiffuse.operators import LinearOperator
+from undiffuse.registry import OPERATORS
+
+class Wrong(LinearOperator):
+    def forward(self, x):
+        return x.flip(-1) * 2
+    def adjoint(self, y):
+        return y
+
+@OPERATORS.register("NAME", summary="an adjoint that is none", example="NAME")
+def wrong(shape, /):
+    return Wrong(shape, shape)
+"""
+
+
+@pytest.fixture
+def forget():
+    """Take out of the registry what a test put in."""
+    before = dict(OPERATORS._entries)
+    yield
+    OPERATORS._entries.clear()
+    OPERATORS._entries.update(before)
+
+
+def test_nothing_heavy_is_imported_for_help():
+    code = "import sys, undiffuse.cli; print([m for m in ('torch', 'numpy', 'PIL', 'rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", [[], ["restore"], ["demo"], ["degradations"], ["check", "operator"]])
+def test_help_has_an_example(undiffuse, command):
+    done = undiffuse(*command, "--help")
+    assert done.code == 0
+    assert not command or "Example" in done.out
+
+
+@pytest.mark.parametrize(
+    ("command", "table"), [("degradations", OPERATORS), ("algorithms", RESTORERS), ("samplers", SAMPLERS)]
+)
+def test_lists_name_everything_with_an_example(undiffuse, command, table):
+    done = undiffuse(command)
+    assert done.code == 0
+    for name in table:
+        assert f"\n{name}\n" in "\n" + done.out
+        assert table[name].example in done.out
+
+
+@pytest.mark.parametrize("arguments", [["restor"], ["restore"], ["restore", "a.png", "--degrde", "x"], ["check"]])
+def test_usage_errors_are_one_line(undiffuse, arguments):
+    done = undiffuse(*arguments)
+    assert done.code == 2 and done.err.count("\n") == 1 and "--help" in done.err
+
+
+@pytest.mark.parametrize("name", ["deblur_gauss", "sr4", "inp", "color", "deblur_aniso", "sr_bicubic4"])
+def test_check_operator(undiffuse, name):
+    done = undiffuse("check", "operator", name, "--size", "97x64" if "bicubic" not in name else "96x64")
+    assert done.code == 0 and "FAILED" not in done.out
+    for word in ("adjoint", "SVD", "pseudo-inverse", "gain", "direct"):
+        assert word in done.out
+
+
+def test_a_wrong_operator_fails_its_check(undiffuse, tmp_path, forget):
+    (tmp_path / "mine.py").write_text(PLUGIN.replace("NAME", "wrong_file"))
+    done = undiffuse("check", "operator", "wrong_file", "--size", "9x8", "--plugin", tmp_path / "mine.py")
+    assert done.code == 1 and "FAILED" in done.out
+
+
+def test_an_installed_plugin_is_found(undiffuse, tmp_path, monkeypatch, forget):
+    """A package with an entry point in the group undiffuse.plugins, as pip would leave it."""
+    (tmp_path / "wrong_package.py").write_text(PLUGIN.replace("NAME", "wrong_package"))
+    info = tmp_path / "wrong_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wrong-package\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[undiffuse.plugins]\nwrong = wrong_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    done = undiffuse("degradations")
+    assert done.code == 0 and "wrong_package" in done.out
+
+
+def test_a_plugin_that_fails(undiffuse, tmp_path):
+    (tmp_path / "bad.py").write_text("1 / 0")
+    done = undiffuse("degradations", "--plugin", tmp_path / "bad.py")
+    assert done.code == 2 and "ZeroDivisionError" in done.err and done.err.count("\n") == 1
