@@ -40,6 +40,8 @@ def test_any_kernel_is_a_convolution(kind, size, boundary, tmp_path):
     if kind == "symmetric":
         kernel = kernel + kernel[::-1]
         kernel = np.outer(kernel.sum(1), kernel.sum(0) + kernel.sum(0)[::-1])
+    if kind == "general":
+        kernel[(size[0] - 1) // 2, (size[1] - 1) // 2] += kernel.sum()  # singular values stay away from 0
     kernel /= kernel.sum()
     np.save(tmp_path / "k.npy", kernel)
     shape = (3, 11, 14)
@@ -55,8 +57,8 @@ def test_any_kernel_is_a_convolution(kind, size, boundary, tmp_path):
         assert isinstance(operator, Convolution)
     if isinstance(operator, SVDOperator):
         check(operator)
-    else:  # conjugate gradient on a random kernel with small singular values: pinv is only roughly one
-        check(operator, solved=1e-3)
+    else:  # conjugate gradient stops at a residual of 100 eps
+        check(operator, solved=1e-9)
 
 
 def test_circular_is_a_product_of_spectra():
@@ -117,7 +119,7 @@ def test_the_presets_of_ddrm():
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
 def test_bicubic_equals_torch_inside(factor):
-    """torch renormalises at the edges, this one reflects: equal beyond two low-resolution pixels of an edge."""
+    """torch renormalises at the edges, this one reflects: equal beyond two small pixels of an edge."""
     x = image((3, 6 * factor, 8 * factor))
     y = OPERATORS["downsample"]((3, 6 * factor, 8 * factor), factor=factor)(x)
     theirs = torch.nn.functional.interpolate(x, scale_factor=1 / factor, mode="bicubic", antialias=True)

@@ -1,0 +1,145 @@
+"""Convolution kernels: built-in shapes, and files of unknown origin.
+
+Kernels are float64 tensors (K_rows, K_columns) or, for the reductions, (K,). Built-in shapes add up to 1.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from undiffuse.operators.files import read_array, read_grey
+
+LARGEST = 1025  # taps a side
+SUM_TOLERANCE = 1e-3
+
+
+def uniform(taps: int) -> Tensor:
+    """taps x taps equal weights."""
+    return _product(torch.ones(taps, dtype=torch.float64))
+
+
+def gaussian(taps: int, std: float, std_y: float) -> Tensor:
+    """exp(-d^2 / 2 std^2) sampled at the taps, std_y vertically; a wide one in few taps is nearly uniform."""
+    d = _offsets(taps)
+    return _product((-0.5 * (d / std_y) ** 2).exp(), (-0.5 * (d / std) ** 2).exp())
+
+
+def disk(taps: int) -> Tensor:
+    """A disk of diameter `taps` (defocus); a tap is the covered share of its pixel, from 16 x 16 points."""
+    d = (torch.arange(16 * taps, dtype=torch.float64) + 0.5) / 16 - taps / 2
+    inside = (d**2 + d.unsqueeze(1) ** 2 <= (taps / 2) ** 2).double()
+    return _unit(inside.reshape(taps, 16, taps, 16).mean((1, 3)))
+
+
+def motion(taps: int, angle: float) -> Tensor:
+    """A line of `taps` pixels at `angle` degrees, counter-clockwise from horizontal, drawn bilinearly."""
+    way = torch.linspace(-0.5, 0.5, 64 * taps + 1, dtype=torch.float64) * (taps - 1)
+    turn = math.radians(angle)
+    rows = _hat(_offsets(taps).unsqueeze(1) + way * math.sin(turn))  # y points down
+    columns = _hat(_offsets(taps).unsqueeze(1) - way * math.cos(turn))
+    return _unit(rows @ columns.mT)
+
+
+def bicubic(factor: int) -> Tensor:
+    """Keys (1981) with a = -1/2, stretched by factor: as MATLAB, Pillow and antialiased torch reduce."""
+
+    def weight(d: Tensor) -> Tensor:
+        near = 1.5 * d**3 - 2.5 * d**2 + 1
+        far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+        return torch.where(d <= 1, near, torch.where(d < 2, far, 0))
+
+    return _stretched(weight, 2, factor)
+
+
+def lanczos3(factor: int) -> Tensor:
+    """sinc(d) sinc(d / 3) for |d| < 3 (Duchon 1979), stretched by factor."""
+    return _stretched(lambda d: torch.where(d < 3, torch.sinc(d) * torch.sinc(d / 3), 0), 3, factor)
+
+
+def box(factor: int) -> Tensor:
+    """The mean over a block."""
+    return torch.full((factor,), 1 / factor, dtype=torch.float64)
+
+
+def bell(factor: int, std: float) -> Tensor:
+    """A Gaussian of `std` input pixels, to 3 std, with as many taps as centre it on a block."""
+    taps = 2 * math.ceil(3 * std) + factor % 2
+    return _unit((-0.5 * (_offsets(taps) / std) ** 2).exp())
+
+
+def from_file(path: Path, normalise: bool | None) -> Tensor:
+    """A kernel (K_rows, K_columns) from .npy (1-D: its outer product with itself) or .png.
+
+    An image has no absolute scale, so it is always made to add up to 1. An array is used as it is: ValueError
+    if it does not add up to 1 within 1e-3, unless `normalise`.
+    """
+    if path.suffix.lower() == ".npy":
+        kernel = read_array(path, what="kernel", entries=LARGEST**2)
+        kernel = _product_as_is(kernel) if kernel.ndim == 1 and len(kernel) <= LARGEST else kernel
+    elif path.suffix.lower() == ".png":
+        if normalise is False:
+            raise ValueError(f"kernel '{path}' is an image, whose scale means nothing: drop normalise=false")
+        kernel, normalise = read_grey(path, what="kernel", entries=LARGEST**2), True
+    else:
+        raise ValueError(f"no kernel '{path}': neither a built-in shape nor a .png or .npy file")
+    if kernel.ndim != 2 or max(kernel.shape) > LARGEST:
+        raise ValueError(
+            f"kernel '{path}' has shape {tuple(kernel.shape)}; use 1 or 2 dimensions, up to {LARGEST} taps"
+        )
+    total, size = float(kernel.sum()), float(kernel.abs().sum())
+    if normalise:
+        if abs(total) <= 1e-6 * size:
+            raise ValueError(f"kernel '{path}' adds up to {total:g} and cannot be normalised")
+        return kernel / total
+    if abs(total - 1) > SUM_TOLERANCE:
+        raise ValueError(
+            f"kernel '{path}' adds up to {total:g}, not 1; use normalise=true to divide by the sum"
+        )
+    return kernel
+
+
+def factors(kernel: Tensor) -> tuple[Tensor, Tensor] | None:
+    """(rows, columns) with kernel = rows x columns^T within 1e-6 (float32 files), or None.
+
+    Factors that are symmetric up to rounding are made exactly so.
+    """
+    largest = float(kernel.abs().max())
+    row = int(kernel.abs().amax(1).argmax())
+    columns = kernel[row] / kernel[row].abs().max()
+    rows = kernel @ columns / (columns @ columns)
+    if float((torch.outer(rows, columns) - kernel).abs().max()) > 1e-6 * largest:
+        return None
+    return _evened(rows), _evened(columns)
+
+
+def _evened(k: Tensor) -> Tensor:
+    even = (k + k.flip(0)) / 2
+    return even if float((k - even).abs().max()) <= 1e-6 * float(k.abs().max()) else k
+
+
+def _offsets(taps: int) -> Tensor:
+    return torch.arange(taps, dtype=torch.float64) - (taps - 1) / 2
+
+
+def _stretched(weight: Callable[[Tensor], Tensor], reach: int, factor: int) -> Tensor:
+    """weight(|d| / factor) at all samples within reach * factor of the centre of a block."""
+    return _unit(weight(_offsets(2 * reach * factor - factor % 2).abs() / factor))
+
+
+def _hat(d: Tensor) -> Tensor:
+    return (1 - d.abs()).clamp(min=0)
+
+
+def _unit(k: Tensor) -> Tensor:
+    return k / k.sum()
+
+
+def _product(rows: Tensor, columns: Tensor | None = None) -> Tensor:
+    return torch.outer(_unit(rows), _unit(rows if columns is None else columns))
+
+
+def _product_as_is(k: Tensor) -> Tensor:
+    return torch.outer(k, k)
