@@ -1,1 +1,7 @@
-"""Priors."""
+"""Denoisers x0 = D(x, sigma): networks with their parameterisation, and priors in closed form."""
+
+from undiffuse.priors.estimate import estimate_stationary
+from undiffuse.priors.named import photo_gaussian
+from undiffuse.priors.stationary import StationaryGaussian
+
+__all__ = ["StationaryGaussian", "estimate_stationary", "photo_gaussian"]
