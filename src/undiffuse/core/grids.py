@@ -39,10 +39,12 @@ def from_timesteps(
     """(n + 1,) float64: n of a schedule's own T levels, then 0. Exactly n calls for every n in 1..T.
 
     leading: t = floor(i T / n). For n that divides T this is DDIM's stride (guided-diffusion's 'ddimN',
-    DDRM); other n get uneven strides here, where published code fails, makes more steps, or never reaches
-    the high levels. trailing: t = round(T - i T / n) - 1: starts at the highest level (Lin et al. 2023,
-    table 2). linspace: t = round(i (T - 1) / (n - 1)): both ends (guided-diffusion's 'N'); n = 1 takes the
-    highest.
+    DDRM); other n get uneven strides here, where published code fails, makes more steps, or never gets
+    high.
+
+    trailing: t = round(T - i T / n) - 1, from the highest level on (Lin et al. 2023, table 2).
+
+    linspace: t = round(i (T - 1) / (n - 1)), both ends (guided-diffusion's 'N'); n = 1 takes the highest.
     """
     sigmas = (schedule if isinstance(schedule, Tensor) else schedule.sigmas).detach().cpu().double()
     T = sigmas.numel()

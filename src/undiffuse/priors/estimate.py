@@ -1,5 +1,8 @@
 """The stationary Gaussian of a collection of photographs."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# (torch.linalg is untyped)
+
 import math
 from collections.abc import Iterable
 
