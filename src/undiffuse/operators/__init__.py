@@ -1,24 +1,30 @@
 """Degradations y = A(x). Importing this package fills the registry `OPERATORS`."""
 
+from undiffuse.operators import blur, compat
 from undiffuse.operators.base import LinearOperator, Operator, Shape, SVDOperator, Weight
-from undiffuse.operators.blur import blur, downsample
 from undiffuse.operators.build import Term, build, parse
 from undiffuse.operators.compose import compose
 from undiffuse.operators.convolution import Convolution
+from undiffuse.operators.dense import Matrix
 from undiffuse.operators.fourier import CircularBlur
-from undiffuse.operators.hadamard import Hadamard, PaddedHadamard, cs, fwht
-from undiffuse.operators.kronecker import Kronecker, gray, pool
-from undiffuse.operators.pixel import Identity, Inpaint, identity, inpaint
+from undiffuse.operators.hadamard import Hadamard, PaddedHadamard, fwht
+from undiffuse.operators.kronecker import Kronecker
+from undiffuse.operators.nonlinear import Clip, Gamma, Jpeg
+from undiffuse.operators.pixel import Identity, Inpaint
 from undiffuse.operators.solve import conjugate_gradient
 
 __all__ = [
     "CircularBlur",
+    "Clip",
     "Convolution",
+    "Gamma",
     "Hadamard",
     "Identity",
     "Inpaint",
+    "Jpeg",
     "Kronecker",
     "LinearOperator",
+    "Matrix",
     "Operator",
     "PaddedHadamard",
     "SVDOperator",
@@ -27,14 +33,9 @@ __all__ = [
     "Weight",
     "blur",
     "build",
+    "compat",
     "compose",
     "conjugate_gradient",
-    "cs",
-    "downsample",
     "fwht",
-    "gray",
-    "identity",
-    "inpaint",
     "parse",
-    "pool",
 ]
