@@ -33,7 +33,7 @@ def test_a_matrix_of_lower_rank(tmp_path):
 
 def test_what_does_not_fit_is_refused(tmp_path):
     np.save(tmp_path / "A.npy", np.ones((5, 61)))
-    with pytest.raises(ValueError, match=r"\(5, 61\); \(M, 60\) is needed"):
+    with pytest.raises(ValueError, match=r"\(5, 61\); \(M, 60\) with M up to 4096 is needed"):
         OPERATORS["matrix"](SHAPE, file=tmp_path / "A.npy")
     with pytest.raises(ValueError, match="12288 unknowns.*4096"):
         OPERATORS["matrix"]((3, 64, 64), file=tmp_path / "A.npy")

@@ -16,6 +16,7 @@ from undiffuse.restore import Problem, measure
 DEVIATION = 0.4
 SHAPE = (3, 16, 16)
 STEPS = {"dps": 200, "reddiff": 100}  # others: 20
+OPTIONS = {"daps": {"data_std": DEVIATION}, "pigdm": {"data_std": DEVIATION}}
 KEEP_DATA = ["ddnm", "ddnm_plus", "ddrm", "diffpir", "ilvr", "daps", "pigdm"]
 SEVERAL = ["deno", "inp", "sr4", "color", "deblur_gauss", "cs4", "inp:box . blur:gaussian,std=1 . sr2", "clip:gain=1.5"]
 
@@ -29,10 +30,11 @@ def posed(text, sigma_y, images=1):
 
 
 def example(name, folder):
-    if OPERATORS[name].factory is OPERATORS["matrix"].factory:
+    if name == "matrix":
         np.save(folder / "m.npy", np.random.default_rng(0).standard_normal((40, 3 * 16 * 16)) / 28)
         return f"matrix:{folder}/m.npy"
-    return OPERATORS[name].example
+    # The test images are white noise, of which quality 10 keeps nothing but the rounding.
+    return "jpeg:quality=90" if name == "jpeg" else OPERATORS[name].example
 
 
 @pytest.mark.parametrize("sigma_y", [0.0, 0.1])
@@ -48,10 +50,11 @@ def test_works_or_refuses(algorithm, name, sigma_y, tmp_path):
         refused = not isinstance(problem.A, LinearOperator) or algorithm in ("ddnm", "repaint")
         assert refused or "decomposition" in str(refusal)
         return
-    x = run(entry, prior, problem, [0], steps=STEPS.get(algorithm, 20))
+    x = run(entry, prior, problem, [0], steps=STEPS.get(algorithm, 20), **OPTIONS.get(algorithm, {}))
     error = (x - truth).square().mean().sqrt().item()
-    # A draw from the prior that never saw the data is sqrt(2) deviations away; more says that the data did harm.
-    assert error < 1.5 * DEVIATION
+    # A draw from the prior that never saw the data is sqrt(2) deviations away, and DAPS counts the spread nearly twice
+    # (test_bias.py); more says that the data did harm.
+    assert error < (1.7 if algorithm == "daps" else 1.5) * DEVIATION
     if sigma_y > 0 and name == "deno":
         assert error < 0.7 * DEVIATION  # and here the data says nearly all
 
@@ -60,8 +63,8 @@ def test_works_or_refuses(algorithm, name, sigma_y, tmp_path):
 @pytest.mark.parametrize("name", ["inp", "sr4", "sr_bicubic4", "color", "cs2"])
 def test_noise_free_data_is_kept(algorithm, name):
     prior, _, problem = posed(name, 0.0)
-    options = {"data_std": DEVIATION} if algorithm == "pigdm" else {}
     # float64 and condition numbers under 10; PiGDM approaches the data with the grid's last level, 0.002, squared.
+    options = OPTIONS.get(algorithm, {})
     contract.data_is_kept(RESTORERS[algorithm], prior, problem, 1e-4 if algorithm == "pigdm" else 1e-9, **options)
 
 

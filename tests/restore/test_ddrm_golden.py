@@ -48,7 +48,9 @@ def problem(name: str, sigma_y: float) -> Problem:
     elif name == "cs4":
         A = OPERATORS["ddrm_cs"](SHAPE, permutation=GOLDEN["cs4.perm"].tolist(), ratio=4)
     elif name.startswith("deblur"):
-        A = OPERATORS["ddrm_deblur_gauss"](SHAPE, fixed=name.endswith("fixed"))
+        fixed = name.endswith("fixed")
+        order = None if fixed else GOLDEN["deblur_gauss.perm"].tolist()
+        A = OPERATORS["ddrm_deblur"](SHAPE, fixed=fixed, permutation=order)
     else:
         A = build(name, SHAPE)
     return Problem(A, y.reshape(1, *A.out_shape), sigma_y)
@@ -76,8 +78,22 @@ RUNS = [
 @pytest.mark.parametrize(("name", "sigma_y"), RUNS)
 def test_published(name, sigma_y):
     golden = GOLDEN[f"{name}.sigma{'0.05' if sigma_y else '0'}.final_zero_noise"]
-    # float32 there, float64 here: 1e-5 relative is what twenty float32 steps leave.
-    assert close(final("ddrm_published", name, sigma_y), golden) < 1e-5
+    # float32 there, float64 here: 1e-5 relative is what twenty float32 steps leave. The published deblurring divides
+    # by singular values down to 1e-3 that belong to other modes, and so its own rounding by 1e-3.
+    assert close(final("ddrm_published", name, sigma_y), golden) < (1e-4 if name.endswith("published") else 1e-5)
+
+
+@pytest.mark.parametrize(("name", "sigma_y"), [run for run in RUNS if not run[0].startswith("deblur")])
+def test_ours_departs_only_as_documented(name, sigma_y):
+    """Our DDRM on the same runs: strictness at sigma' = sigma_y = 0 and the scale of x_T change little else."""
+    golden = GOLDEN[f"{name}.sigma{'0.05' if sigma_y else '0'}.final_zero_noise"].double()
+    ours = final("ddrm", name, sigma_y)
+    # With noise only x_T differs, by 1 / (2 sigma_T^2) = 2e-5 of itself, and is forgotten. Without, the authors' result
+    # misses the data by up to 1.4e-3 (ddrm_run_gaussian.json) and ours keeps it.
+    assert close(ours, golden) < (1e-5 if sigma_y else 2e-3)
+    if sigma_y == 0:
+        posed = problem(name, 0.0)
+        assert (posed.A(ours[None]) - posed.y).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("name", ["inp", "sr_bicubic4"])

@@ -60,7 +60,7 @@ def matrix(
     unknowns = math.prod(shape)
     if unknowns > LARGEST:
         raise ValueError(
-            f"{unknowns} unknowns in images of shape {shape}: decomposing a matrix costs their cube, so at most"
+            f"{unknowns} unknowns in images of shape {shape}: a decomposition costs their cube, so at most"
             f" {LARGEST} are accepted; use smaller images or a structured degradation"
         )
     values = read_array(file, what="matrix", entries=LARGEST**2)

@@ -25,18 +25,20 @@ def daps(
     /,
     *,
     ode_steps: Annotated[int, Field(ge=1, le=100, description="network calls at each level")] = 5,
+    data_std: Annotated[float, Field(gt=0, description="deviation of clean pixels: bounds the error of x0")] = 0.5,
     langevin_steps: Annotated[int, Field(ge=1, le=10000, description="for non-linear degradations")] = 100,
     langevin_rate: Annotated[float, Field(gt=0, le=1, description="share of the largest stable step")] = 0.5,
     floor: Annotated[float, Field(gt=0, description="smallest sigma_y that Langevin uses, [-1, 1] units")] = 0.01,
 ) -> Step:
     """DAPS (Zhang et al. 2025, algorithm 1): x0 by an ODE of `ode_steps` Euler steps, a draw from
-    N(x0; xode, sigma^2 I) p(y | x0), then x = draw + sigma' n.
+    N(x0; xode, r^2 I) p(y | x0), then x = draw + sigma' n.
 
     For a linear degradation the draw is exact, by perturb-and-solve, z = argmin |A z - y - sigma_y n1|^2 / sigma_y^2 +
-    |z - xode - sigma n2|^2 / sigma^2, where the paper runs Langevin; otherwise Langevin with at least `floor` for
-    sigma_y, since its step vanishes with it. The ODE ends at a sample, not at the mean, of x0 given x, and the true
-    spread of x0 is below sigma: so the result is too wide on a Gaussian prior (a number in tests/restore/test_bias.py).
-    `ode_steps` network calls a level.
+    |z - xode - r n2|^2 / r^2, where the paper runs Langevin; otherwise Langevin with at least `floor` for sigma_y, since
+    its step vanishes with it. r^2 = sigma^2 data_std^2 / (sigma^2 + data_std^2), the error of x0 under N(m, data_std^2 I);
+    the paper's r = sigma, sampled exactly, would not converge. With ode_steps = 1 (xode is then the mean E[x0 | x]) this is
+    Gibbs sampling, exact for that prior; more steps end at a sample instead of the mean, so that the spread is counted
+    twice: too wide, a number in tests/restore/test_bias.py. `ode_steps` network calls a level.
     """
     grid = torch.linspace(1, 0, ode_steps + 1, dtype=torch.float64) ** 7  # EDM's spacing, relative to sigma
 
@@ -45,20 +47,20 @@ def daps(
         for now, then in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
             estimate = denoise(x, now * sigma)
             x = estimate + then / now * (x - estimate)
-        A = problem.A
+        A, r = problem.A, sigma * data_std / (sigma**2 + data_std**2).sqrt()
         if isinstance(A, LinearOperator):
             y = problem.y
             if problem.sigma_y > 0:
                 n = noise(y)
                 y = y + problem.sigma_y * (n if A.support is None else A.support * n)
-            draw = A.ridge(x + sigma * noise(x), y, (problem.sigma_y / sigma) ** 2)
+            draw = A.ridge(x + r * noise(x), y, (problem.sigma_y / r) ** 2)
         else:
-            draw = langevin(x, sigma)
+            draw = langevin(x, r)
         return State(draw + sigma_next * noise(draw), sigma_next, draw)
 
-    def langevin(centre: Tensor, sigma: Tensor) -> Tensor:
+    def langevin(centre: Tensor, r: Tensor) -> Tensor:
         sigma_y = max(problem.sigma_y, floor)
-        rate = langevin_rate / (1 / sigma**2 + 1 / sigma_y**2)
+        rate = langevin_rate / (1 / r**2 + 1 / sigma_y**2)
         z = centre
         for _ in range(langevin_steps):
             with torch.enable_grad():
@@ -66,7 +68,7 @@ def daps(
                 misfit = ((problem.y - problem.A(z)) ** 2).sum() / (2 * sigma_y**2)
                 (gradient,) = torch.autograd.grad(misfit, z)
             z = z.detach()
-            z = z - rate * (gradient + (z - centre) / sigma**2) + (2 * rate).sqrt() * noise(z)
+            z = z - rate * (gradient + (z - centre) / r**2) + (2 * rate).sqrt() * noise(z)
         return z
 
     return step

@@ -22,14 +22,17 @@ class Adam(NamedTuple):
 
 
 def first_guess(problem: Problem) -> Tensor:
-    """A^+ y, as the authors' code begins; zero for a non-linear degradation."""
+    """argmin_z |y - A z|^2 + sigma_y^2 |z|^2: without noise A^+ y, as the authors' code begins; with noise A^+ would
+    amplify it without bound. Zero for a non-linear degradation.
+    """
+    zero = problem.y.new_zeros(problem.y.shape[0], *problem.A.in_shape)
     if isinstance(problem.A, LinearOperator):
-        return problem.A.pinv(problem.y)
-    return problem.y.new_zeros(problem.y.shape[0], *problem.A.in_shape)
+        return problem.A.ridge(zero, problem.y, problem.sigma_y**2)
+    return zero
 
 
 def reddiff_start(problem: Problem, sigma: Tensor, noise: Noise, /) -> Tensor:
-    """A^+ y + sigma n."""
+    """`first_guess` + sigma n."""
     guess = first_guess(problem)
     return guess + sigma * noise(guess)
 
@@ -53,7 +56,8 @@ def reddiff(
 
         mean |y - A mu|^2 / 2 + lam sigma mean( stop(eps(mu + sigma n) - n) mu ).
 
-    Adam's betas (0.9, 0.99), lam 0.25 and rate 0.1 are the authors' code's. x = mu + sigma n, so n is read off the
+    Adam's betas (0.9, 0.99), lam 0.25 and rate 0.1 are the authors' code's; so is the
+    start (see `first_guess`). x = mu + sigma n, so n is read off the
     state. Returns an estimate near the posterior's mode, no sample: its spread over seeds is not an error bar, and the
     noise level is not used.
     """
