@@ -1,15 +1,33 @@
 """Denoisers x0 = D(x, sigma): networks with their parameterisation, and priors in closed form."""
 
+from undiffuse.priors import scalings, schedules
 from undiffuse.priors.estimate import estimate_stationary
 from undiffuse.priors.exact import Empirical, Gaussian, GaussianMixture
+from undiffuse.priors.guidance import autoguidance, cfg, cfg_interval, classifier_guided, clipped
 from undiffuse.priors.named import photo_gaussian
+from undiffuse.priors.prior import Coefficients, Given, Prediction, Prior, Scaling
+from undiffuse.priors.schedules import DiscreteSchedule, lint
 from undiffuse.priors.stationary import StationaryGaussian
 
 __all__ = [
+    "Coefficients",
+    "DiscreteSchedule",
     "Empirical",
     "Gaussian",
     "GaussianMixture",
+    "Given",
+    "Prediction",
+    "Prior",
+    "Scaling",
     "StationaryGaussian",
+    "autoguidance",
+    "cfg",
+    "cfg_interval",
+    "classifier_guided",
+    "clipped",
     "estimate_stationary",
+    "lint",
     "photo_gaussian",
+    "scalings",
+    "schedules",
 ]
