@@ -1,1 +1,11 @@
-"""Samplers."""
+"""Samplers: each a function (denoise, noise, options) -> Step, entered in `registry.SAMPLERS`."""
+
+from undiffuse.samplers.ancestral import ancestral
+from undiffuse.samplers.churn import churn
+from undiffuse.samplers.ddim import ddim
+from undiffuse.samplers.dpmpp_2m import dpmpp_2m
+from undiffuse.samplers.dpmpp_3m import dpmpp_3m
+from undiffuse.samplers.euler import euler
+from undiffuse.samplers.heun import heun
+
+__all__ = ["ancestral", "churn", "ddim", "dpmpp_2m", "dpmpp_3m", "euler", "heun"]

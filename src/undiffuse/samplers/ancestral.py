@@ -1,0 +1,84 @@
+"""Ancestral sampling: the reverse chain of DDPM (Ho, Jain and Abbeel, NeurIPS 2020)."""
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from undiffuse.core.state import Denoise, Noise, State, Step
+from undiffuse.priors.prior import Prediction
+from undiffuse.registry import SAMPLERS
+
+Predict = Callable[[Tensor, Tensor], Prediction]
+
+
+@SAMPLERS.register(
+    "ancestral",
+    summary="DDPM's reverse chain; can use the variance that a network learned",
+    example="--sampler ancestral:variance=large",
+    order=1,
+    stochastic=True,
+)
+def ancestral(
+    denoise: Denoise,
+    noise: Noise,
+    /,
+    *,
+    variance: Annotated[
+        Literal["small", "large", "learned"],
+        Field(
+            description="small: of the posterior given x0; large: of the forward step; learned: the network's"
+        ),
+    ] = "small",
+) -> Step:
+    """x' = x0 + (sigma'/sigma)^2 (x - x0) + sqrt(variance) n; none in the step to sigma' = 0.
+
+    DDPM (algorithm 2) writes this for x_t = sqrt(a) x, a = 1 / (1 + sigma^2), with beta = 1 - a / a'.
+    Variances there are a' times ours:
+
+        small     beta (1 - a') / (1 - a) / a' = sigma'^2 (sigma^2 - sigma'^2) / sigma^2
+        large     beta / a' = (sigma^2 - sigma'^2) (1 + sigma'^2) / (1 + sigma^2)
+        learned   exp(f log large + (1 - f) log small), f = (raw + 1) / 2  (Nichol and Dhariwal 2021, eq. 15)
+
+    The last interpolates logarithms, so that the factor 1 / a' drops out of it. beta is that of the grid's
+    own steps, as when guided-diffusion respaces a schedule. small is ddim with eta = 1. large is right for
+    x0 ~ N(0, I) and too wide with few steps; learned needs a denoiser with `predict`, such as Prior or
+    Prior.given(labels), of a network with a variance: ValueError otherwise.
+    """
+    predict: Predict | None = getattr(denoise, "predict", None)
+    if variance == "learned" and predict is None:
+        raise ValueError("variance=learned needs a prior that predicts a variance; choose small or large")
+
+    def step(state: State, sigma_next: Tensor) -> State:
+        raw = None
+        if variance == "learned":
+            assert predict is not None
+            x0, raw = _learned(predict(state.x, state.sigma))
+        else:
+            x0 = denoise(state.x, state.sigma)
+        # the floor serves images already at sigma = 0, whose x - x0 is 0
+        ratio = (sigma_next / state.sigma.clamp(min=torch.finfo(x0.dtype).tiny)).square()
+        mean = x0 + ratio * (state.x - x0)
+        small = sigma_next**2 * (1 - ratio).clamp(min=0)
+        large = (state.sigma**2 - sigma_next**2).clamp(min=0) * (1 + sigma_next**2) / (1 + state.sigma**2)
+        spread = small if variance == "small" else large
+        if raw is not None:
+            spread = _between(small, large, (raw + 1) / 2)
+        spread = torch.where(sigma_next > 0, spread, 0)
+        return State(mean + spread.sqrt() * noise(x0), sigma_next, x0)
+
+    return step
+
+
+def _learned(prediction: Prediction) -> tuple[Tensor, Tensor]:
+    if prediction.variance is None:
+        raise ValueError("variance=learned, but this network predicts none; choose small or large")
+    return prediction.x0, prediction.variance
+
+
+def _between(small: Tensor, large: Tensor, share: Tensor) -> Tensor:
+    floor = torch.finfo(share.dtype).tiny  # small is 0 in the step to 0, which takes no noise
+    low, high = small.clamp(min=floor).log(), large.clamp(min=floor).log()
+    return (low + share * (high - low)).exp()
