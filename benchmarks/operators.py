@@ -99,10 +99,9 @@ def ddrm(name: str, size: int, path: str) -> Maps:
 
 def deepinv(name: str, size: int, _: str) -> Maps:
     """The nearest class of deepinv: closed forms where it has them (circular edges), else its iterations."""
-    if (
-        torch.version.cuda is None
-    ):  # a CUDA torchvision does not import beside a CPU torch without its operators
-        library = torch.library.Library("torchvision", "FRAGMENT")  # noqa: TOR901
+    # A CUDA torchvision does not import beside a CPU torch without its operators.
+    if torch.version.cuda is None and "_torchvision" not in globals():
+        library = torch.library.Library("torchvision", "FRAGMENT")
         for op in ("nms", "qnms"):
             library.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         globals()["_torchvision"] = library  # it lives as long as this object

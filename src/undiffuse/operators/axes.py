@@ -46,6 +46,10 @@ class Axis(nn.Module, ABC):
     def transpose(self, y: Tensor, dim: int) -> Tensor:
         """A^T y: length m -> n, by the shortest way."""
 
+    @abstractmethod
+    def inverse(self, y: Tensor, dim: int) -> Tensor:
+        """A^+ y: length m -> n, by the shortest way; divides by all s > 0, however small."""
+
 
 class DenseAxis(Axis):
     """Any matrix (m, n), by LAPACK: O(n^3) to build, O(n^2) a line to apply.
@@ -88,6 +92,11 @@ class DenseAxis(Axis):
 
     def transpose(self, y: Tensor, dim: int) -> Tensor:
         return times(self.matrix.mT, y, dim)
+
+    def inverse(self, y: Tensor, dim: int) -> Tensor:
+        s = self.s[: self.left.shape[1]]
+        c = times(self.left.mT, y, dim) * along(torch.where(s > 0, 1 / s, 0), dim)
+        return times(self.right[: len(s)].mT, c, dim)
 
 
 class BlockAxis(Axis):
@@ -134,6 +143,9 @@ class BlockAxis(Axis):
     def transpose(self, y: Tensor, dim: int) -> Tensor:
         spread = y.unsqueeze(dim) * along(self.weight, dim)
         return spread.flatten(dim - 1, dim).narrow(dim, 0, self.n)
+
+    def inverse(self, y: Tensor, dim: int) -> Tensor:
+        return y.repeat_interleave(self.factor, dim).narrow(dim, 0, self.n)
 
     def _blocks(self, x: Tensor, dim: int) -> Tensor:
         """Length n -> (blocks, factor) at dim - 1, dim, with zeros after the end."""

@@ -17,6 +17,9 @@ Shape = tuple[int, ...]
 Weight = Tensor | float  # a number, or () or (B, 1, 1, 1): one value an image
 
 
+SEEN = 30  # roundings of the largest singular value that a mode must stand out by
+
+
 class Operator(nn.Module, ABC):
     """Any degradation, linear or not."""
 
@@ -96,7 +99,7 @@ class SVDOperator(LinearOperator):
         Dividing rounding error of relative size eps by a smaller s would return noise of the size of the
         image.
         """
-        return self.s > 30 * torch.finfo(self.s.dtype).eps * self.s.max()
+        return self.s > SEEN * torch.finfo(self.s.dtype).eps * self.s.max()
 
     def forward(self, x: Tensor) -> Tensor:
         """U s V^T x."""

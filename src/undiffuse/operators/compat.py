@@ -65,6 +65,9 @@ class PublishedBlur(Kronecker):
     def adjoint(self, y: Tensor) -> Tensor:
         return SVDOperator.adjoint(self, y)
 
+    def pinv(self, y: Tensor) -> Tensor:
+        return SVDOperator.pinv(self, y)
+
 
 def truncated(kernel: Tensor, n: int) -> Tensor:
     """The (n, n) matrix A[i, j] = kernel[j - i + K // 2] for i - K // 2 <= j < i + K // 2, inside the line.

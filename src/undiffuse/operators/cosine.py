@@ -69,6 +69,11 @@ class CosineAxis(Axis):
     def transpose(self, y: Tensor, dim: int) -> Tensor:
         return idct(self._unfold(dct(y, dim).unsqueeze(dim - 1) * along(self.gain, dim), dim), dim)
 
+    def inverse(self, y: Tensor, dim: int) -> Tensor:
+        s = self.s[: self.m]
+        c = dct(y, dim) * along(torch.where(s > 0, 1 / s**2, 0), dim)
+        return idct(self._unfold(c.unsqueeze(dim - 1) * along(self.gain, dim), dim), dim)
+
     def _fold(self, c: Tensor, dim: int) -> Tensor:
         """Modes -> (factor, h) at dim - 1, dim: column k holds all modes that alias to k."""
         c = c if self.factor == 1 else c.index_select(dim, self.order)

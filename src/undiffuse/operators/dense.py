@@ -66,8 +66,8 @@ def matrix(
     values = read_array(file, what="matrix", entries=LARGEST**2)
     if values.ndim != 2 or values.shape[1] != unknowns or values.shape[0] > LARGEST:
         raise ValueError(
-            f"matrix '{file}' has shape {tuple(values.shape)}; (M, {unknowns}) with M up to {LARGEST} is needed"
-            f" for images of shape {shape}"
+            f"matrix '{file}' has shape {tuple(values.shape)}; (M, {unknowns}) with M up to {LARGEST} is"
+            f" needed for images of shape {shape}"
         )
     if not bool(torch.any(values != 0)):
         raise ValueError(f"matrix '{file}' is zero; nothing would be measured")

@@ -67,6 +67,15 @@ class Hadamard(SVDOperator):
     def u(self, c: Tensor) -> Tensor:
         return c.index_select(-1, self.kept)
 
+    def forward(self, x: Tensor) -> Tensor:
+        return self.u(self.vt(x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.v(self.ut(y))
+
+    def pinv(self, y: Tensor) -> Tensor:
+        return self.v(self.ut(y))
+
 
 class PaddedHadamard(LinearOperator):
     """The same for any size: the flattened image is followed by zeros up to a power of two.

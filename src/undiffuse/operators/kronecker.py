@@ -1,6 +1,7 @@
 """Operators that act on channels, rows and columns separately, and the simplest of them: pool and gray."""
 # ruff: noqa: D102 (the methods are described in base)
 
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.operators.axes import Axis, BlockAxis, DenseAxis
-from undiffuse.operators.base import Shape, SVDOperator
+from undiffuse.operators.base import SEEN, Shape, SVDOperator
 from undiffuse.registry import OPERATORS
 
 DIMS = {"channels": -3, "rows": -2, "columns": -1}
@@ -43,6 +44,7 @@ class Kronecker(SVDOperator):
             s = s * axis.s.reshape(-1, *[1] * (-dim - 1))
         super().__init__(shape, tuple(out))
         self.axes = torch.nn.ModuleDict(axes)
+        self.worst = math.prod(float(axis.s[axis.s > 0].min() / axis.s.max()) for axis in axes.values())
         self.register_buffer("s", s)
 
     def _axes(self) -> Sequence[tuple[Axis, int]]:
@@ -76,6 +78,13 @@ class Kronecker(SVDOperator):
     def adjoint(self, y: Tensor) -> Tensor:
         for axis, dim in reversed(self._axes()):
             y = axis.transpose(y, dim)
+        return y
+
+    def pinv(self, y: Tensor) -> Tensor:
+        if self.worst <= 2 * SEEN * torch.finfo(self.s.dtype).eps:
+            return super().pinv(y)
+        for axis, dim in reversed(self._axes()):  # every mode is seen: A^+ is a product like A
+            y = axis.inverse(y, dim)
         return y
 
 

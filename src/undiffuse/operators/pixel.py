@@ -32,6 +32,15 @@ class Identity(SVDOperator):
     def u(self, c: Tensor) -> Tensor:
         return c
 
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return y
+
+    def pinv(self, y: Tensor) -> Tensor:
+        return y
+
 
 class Inpaint(SVDOperator):
     """A = diag(mask): y keeps the shape of the image, with zeros at missing pixels; `support` is the mask.
