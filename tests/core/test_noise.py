@@ -1,0 +1,51 @@
+"""Noise for each image by its seed: alone, in a batch, in any order, in any process."""
+
+import pytest
+import torch
+
+from undiffuse.core.noise import SeededNoise, image_seed, image_seeds
+
+LIKE = torch.zeros(4, 3, 5, 6)
+
+
+def test_same_alone_and_in_a_batch():
+    seeds = [5, 3, 99, 0]
+    noise = SeededNoise(seeds)
+    first, second = noise(LIKE), noise(LIKE)
+    for i, seed in enumerate(seeds):
+        alone = SeededNoise([seed])
+        assert torch.equal(alone(LIKE[:1])[0], first[i])
+        assert torch.equal(alone(LIKE[:1])[0], second[i])
+    assert not torch.equal(first, second)
+    assert torch.equal(SeededNoise(seeds[::-1])(LIKE).flip(0), first)
+
+
+def test_reads_and_moves_no_global_state():
+    torch.manual_seed(1)
+    a = torch.rand(3)
+    torch.manual_seed(1)
+    one = SeededNoise([7])(LIKE[:1])
+    assert torch.equal(torch.rand(3), a)
+    torch.manual_seed(2)
+    assert torch.equal(SeededNoise([7])(LIKE[:1]), one)
+
+
+def test_is_standard_normal():
+    """65536 draws: the mean is known to 0.004, the deviation to 0.003."""
+    draws = SeededNoise([0])(torch.zeros(1, 1, 256, 256, dtype=torch.float64))
+    assert draws.dtype == torch.float64
+    assert draws.mean().abs() < 0.016 and (draws.std() - 1).abs() < 0.012
+
+
+def test_batch_must_fit():
+    with pytest.raises(ValueError, match="a batch of 4 images needs as many seeds, not 3"):
+        SeededNoise([0, 1, 2])(LIKE)
+
+
+def test_seed_of_an_image():
+    """Written down: a change here changes everybody's results."""
+    assert image_seed(0, "dog.jpg") == image_seed(0, "dog.jpg", draw=0)
+    seeds = {image_seed(s, n, d) for s in range(3) for n in ("a", "b", "1/a") for d in range(3)}
+    assert len(seeds) == 27 and all(0 <= seed < 2**63 for seed in seeds)
+    assert image_seeds(4, ["x", "y"], 2) == [image_seed(4, "x", 2), image_seed(4, "y", 2)]
+    assert image_seed(0, "dog.jpg") == 912472996166472402

@@ -1,0 +1,99 @@
+"""Guidance on closed forms: a mixture's classes, whose guided answer is known."""
+
+import pytest
+import torch
+
+from tests.contracts import denoiser
+from undiffuse.core.noise import SeededNoise
+from undiffuse.priors import (
+    Gaussian,
+    GaussianMixture,
+    autoguidance,
+    cfg,
+    cfg_interval,
+    classifier_guided,
+    clipped,
+)
+
+MEANS = torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+MIXTURE = GaussianMixture(MEANS, 0.1)
+CLASS = Gaussian(MEANS[1], 0.1)
+X = 2 * torch.randn(3, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+LEVELS = [torch.tensor(s, dtype=torch.float64) for s in (0.1, 1.0, 7.0)]
+
+
+def log_class(x, sigma):
+    return MIXTURE.responsibilities(x, sigma).log()[:, 1]
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("sigma", LEVELS)
+def test_exact_classifier_turns_the_mixture_into_its_class(sigma):
+    """Bayes: log p(x|c) = log p(x) + log p(c|x) + const."""
+    close(classifier_guided(MIXTURE, log_class, 1.0)(X, sigma), CLASS(X, sigma))
+
+
+@pytest.mark.parametrize("sigma", LEVELS)
+def test_cfg_is_classifier_guidance(sigma):
+    for scale in (0.0, 0.5, 3.0):
+        close(cfg(CLASS, MIXTURE, scale)(X, sigma), classifier_guided(MIXTURE, log_class, scale)(X, sigma))
+
+
+def test_cfg_at_one_is_the_conditional_and_calls_nothing_else():
+    def never(x, sigma, /):
+        raise AssertionError("called")
+
+    assert torch.equal(cfg(CLASS, never, 1.0)(X, LEVELS[1]), CLASS(X, LEVELS[1]))
+    close(cfg(CLASS, MIXTURE, 0.0)(X, LEVELS[1]), MIXTURE(X, LEVELS[1]))
+
+
+def test_cfg_on_an_interval():
+    guided = cfg_interval(CLASS, MIXTURE, 3.0, 0.5, 2.0)
+    sigma = torch.stack(LEVELS).reshape(3, 1, 1, 1)
+    out = guided(X, sigma)
+    close(out[[0, 2]], CLASS(X, sigma)[[0, 2]])
+    close(out[1], cfg(CLASS, MIXTURE, 3.0)(X, sigma)[1])
+
+
+def test_autoguidance():
+    bad = Gaussian(MEANS[1], 0.4)
+    close(autoguidance(CLASS, bad, 2.0)(X, LEVELS[1]), 2 * CLASS(X, LEVELS[1]) - bad(X, LEVELS[1]))
+
+
+def test_clipped():
+    out = clipped(MIXTURE)(X, LEVELS[0])
+    assert out.abs().max() == 1
+    close(out, MIXTURE(X, LEVELS[0]).clamp(-1, 1))
+
+
+def test_classifier_guidance_in_any_grad_mode():
+    guided = classifier_guided(MIXTURE, log_class, 2.0)
+    with torch.no_grad():
+        quiet = guided(X, LEVELS[1])
+        assert not torch.is_grad_enabled()
+    assert not quiet.requires_grad
+    leaf = X.clone().requires_grad_()
+    close(guided(leaf, LEVELS[1]).detach(), quiet)
+    assert not leaf.grad_fn and leaf.grad is None
+    denoiser.can_be_differentiated(guided, X)
+
+
+@pytest.mark.parametrize(
+    "guided",
+    [
+        cfg(CLASS, MIXTURE, 1.5),
+        cfg_interval(CLASS, MIXTURE, 1.5, 0.2, 5.0),
+        classifier_guided(MIXTURE, log_class, 1.5),
+    ],
+)
+def test_contract(guided):
+    x0 = MIXTURE.sample(SeededNoise(range(3)), X)
+    denoiser.denoiser_contract(guided, x0)
+
+
+def test_refuses_an_empty_interval():
+    with pytest.raises(ValueError, match="low < high"):
+        cfg_interval(CLASS, MIXTURE, 2.0, 3.0, 1.0)
