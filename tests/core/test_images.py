@@ -190,14 +190,17 @@ def test_transparent_grey_of_few_bits_is_white(put, depth, transparent):
     assert picture.notes == ("alpha channel composited over white",)
 
 
-def test_one_bit_tiff_of_both_polarities(put):
+@pytest.mark.parametrize("compression", [None, "raw", "tiff_lzw"])
+def test_one_bit_tiff_of_both_polarities(put, compression):
     bits = np.random.default_rng(0).integers(0, 2, (5, 9)).astype(bool)
-    for photometric, expected in (("minisblack", bits), ("miniswhite", ~bits)):
-        picture = read(put("a.tif", tiff(bits, photometric=photometric)))
-        assert picture.levels == 1 and np.array_equal(stored(picture)[..., 0], expected)
+    for photometric in (0, 1):  # Pillow stores what shows the same picture
+        data = pillow(Image.fromarray(bits), "TIFF", compression=compression, tiffinfo={262: photometric})
+        picture = read(put("a.tif", data))
+        assert picture.levels == 1 and np.array_equal(stored(picture)[..., 0], bits)
+        assert picture.notes == (() if photometric else ("white-is-zero inverted",))
 
 
-@pytest.mark.parametrize("kind", ["png", "tif", "png-transparent"])
+@pytest.mark.parametrize("kind", ["png", "tif", "tif-lzw", "png-transparent"])
 def test_palette(put, kind):
     image = Image.fromarray(RGB).quantize(16)
     expected = np.asarray(image.convert("RGB")).astype(np.int64)
@@ -206,7 +209,8 @@ def test_palette(put, kind):
         picture = read(put("a.png", pillow(image, "PNG", transparency=int(index[0, 0]))))
         expected[index == index[0, 0]] = 255
     else:
-        picture = read(put(f"a.{kind}", pillow(image, {"png": "PNG", "tif": "TIFF"}[kind])))
+        options = {"compression": "tiff_lzw"} if kind == "tif-lzw" else {}
+        picture = read(put("a", pillow(image, "PNG" if kind == "png" else "TIFF", **options)))
     assert "palette expanded to RGB" in picture.notes and picture.levels == 255
     assert np.array_equal(stored(picture), expected)
 
@@ -219,12 +223,14 @@ def over_white(colour: np.ndarray, alpha: np.ndarray, top: float) -> np.ndarray:
     return np.moveaxis(2 * (a * colour / top + 1 - a) - 1, 2, 0)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "LA", "16"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "TIFF-LZW", "LA", "16"])
 def test_alpha_goes_over_white(put, kind):
     source, top = RGBA, 255
     if kind == "LA":
         source = RGBA[..., [0, 3]]
         data = pillow(Image.fromarray(source, "LA"), "PNG")
+    elif kind == "TIFF-LZW":
+        data = tiff(source, photometric="rgb", compression="lzw", extrasamples=["unassalpha"])
     elif kind == "16":
         source, top = RGBA.astype(np.uint16) * 250, 65535
         data = imagecodecs.png_encode(source)
@@ -267,6 +273,7 @@ def test_cmyk(put):
             2,
         ),  # a flat block: DC rounding only
         ("a.tif", tiff(flat, photometric="separated"), 0.01),
+        ("b.tif", tiff(flat, photometric="separated", compression="deflate"), 0.01),
     ):
         picture = read(put(name, data))
         assert picture.notes == ("CMYK converted to RGB, without its colour profile",)
@@ -342,16 +349,18 @@ def test_npy_types(put, dtype, levels):
 
 
 @pytest.mark.parametrize("options", [
-    {"compression": "lzw"}, {"compression": "deflate", "predictor": True}, {"compression": "packbits"},
-    {"compression": "zstd"}, {"tile": (16, 16)}, {"bigtiff": True}, {"byteorder": ">"}, {"rowsperstrip": 2},
-    {"planarconfig": "separate"}, {"planarconfig": "separate", "tile": (16, 16), "compression": "lzw"},
+    {"compression": "lzw"}, {"compression": "lzw", "predictor": True}, {"compression": "packbits"},
+    {"compression": "deflate", "predictor": True}, {"compression": "zstd"}, {"tile": (16, 16)},
+    {"bigtiff": True}, {"bigtiff": True, "compression": "lzw"}, {"rowsperstrip": 2},
+    {"byteorder": ">"}, {"byteorder": ">", "compression": "lzw"}, {"planarconfig": "separate"},
+    {"planarconfig": "separate", "tile": (16, 16), "compression": "lzw"},
 ])  # fmt: skip
-@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f2", "f4", "f8"])
 def test_tiff_layouts(put, options, dtype):
-    values = RGB.astype(dtype) * 257 if dtype == "u2" else RGB if dtype == "u1" else (RGB / 255).astype("f4")
+    values = RGB.astype(dtype) * {"u1": 1, "u2": 257}[dtype] if dtype[0] == "u" else (RGB / 255).astype(dtype)
     arranged = np.moveaxis(values, 2, 0) if "planarconfig" in options else values
     picture = read(put("a.tif", tiff(arranged, photometric="rgb", **options)))
-    expected = RGB / 255
+    expected = values.astype("f8") / {"u1": 255, "u2": 65535}.get(dtype, 1)
     assert np.abs(to_unit(picture.pixels).permute(1, 2, 0).numpy() - expected).max() <= 1e-6  # float32
 
 
@@ -392,6 +401,8 @@ WHOLE = {
     "webp-lossy": pillow(Image.fromarray(RGB), "WEBP"),
     "tif": tiff(RGB, photometric="rgb"),
     "tif-lzw": tiff(RGB.astype("u2"), photometric="rgb", compression="lzw", predictor=True, rowsperstrip=2),
+    "tif-packbits": tiff(RGB[..., 0], compression="packbits"),
+    "tif-zstd": tiff((RGB / 255).astype("f4"), photometric="rgb", compression="zstd", predictor=True),
     "tif-tiled": tiff(RGBA, photometric="rgb", compression="deflate", tile=(16, 16)),
     "tif-pages": tiff(np.zeros((3, 6, 8), "f4"), photometric="minisblack"),
     "npy": npy("{'descr': '|u1', 'fortran_order': False, 'shape': (6, 8, 3), }", RGB.tobytes()),
@@ -457,6 +468,7 @@ REFUSED = {
         tiff(np.zeros((3, 16, 16), "u1"), photometric="minisblack", volumetric=True, tile=(16, 16, 16)),
         "volume",
     ),
+    "tif-cmyk-lzw": (tiff(RGBA, photometric="separated", compression="lzw"), "expected deflate"),
     "tif-nan": (tiff(np.full((4, 4), np.nan, "f4")), "NaN"),
     "tif-range": (tiff(np.full((4, 4), 1.5, "f4")), "rescale"),
     "npy-bomb": (npy(SIMPLE.format("|u1", (HUGE, HUGE))), "at most"),
@@ -575,7 +587,7 @@ def test_random_damage_is_refused_or_read(put, name):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["tif", "tif-lzw", "tif-tiled"])
+@pytest.mark.parametrize("name", ["tif", "tif-lzw", "tif-packbits", "tif-zstd", "tif-tiled"])
 def test_damaged_tags_are_refused_or_read(put, name):
     with tifffile.TiffFile(BytesIO(WHOLE[name])) as file:
         tags = [tag.code for tag in file.pages[0].tags]

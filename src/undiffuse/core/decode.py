@@ -212,8 +212,8 @@ def _tiff(file: BinaryIO, limits: Limits) -> Raster:
             notes = ("first of several pages",)
         except IndexError:
             pass
-        stored = page.asarray(squeeze=False, maxworkers=1)[:, 0]  # (planes, H, W, samples)
-    values = stored.transpose(1, 2, 0, 3).reshape(*stored.shape[1:3], -1)
+        stored = _tiff_values(page, file, limits)
+    values = stored.transpose(1, 2, 0, 3).reshape(*stored.shape[1:3], -1)  # (H, W, C)
     photometric = int(page.photometric)
     if photometric == 3:
         notes += ("palette expanded to RGB",)
@@ -231,6 +231,21 @@ def _tiff(file: BinaryIO, limits: Limits) -> Raster:
     alpha: Alpha | None = {1: "premultiplied", 2: "straight"}.get(int(extra))  # type: ignore[assignment]
     orientation = int(page.tags.valueof(274, 1))
     return Raster(values, levels, alpha, photometric == 5, orientation, notes)
+
+
+def _tiff_values(page: Any, file: BinaryIO, limits: Limits) -> Array:
+    """(planes, H, W, samples)."""
+    if page.compression not in (5, 32773):
+        return page.asarray(squeeze=False, maxworkers=1)[:, 0]
+    # LZW and PackBits by libtiff: tifffile's LZW follows a table it has not filled when data are damaged, and crashes
+    from imagecodecs import tiff_decode
+
+    file.seek(0)
+    shape = (page.imagelength, page.imagewidth) if page.samplesperpixel == 1 else page.shape
+    values = np.empty(shape, page.dtype)  # given, so that another size in libtiff's eyes is an error
+    tiff_decode(_contents(file, limits), index=0, out=values)
+    planes, _, height, width, samples = page.shaped
+    return values.reshape(planes, height, width, samples)
 
 
 def _check_tiff(page: Any, size: int, limits: Limits) -> int | None:
@@ -252,6 +267,13 @@ def _check_tiff(page: Any, size: int, limits: Limits) -> int | None:
         )
     if page.photometric == 5 and page.samplesperpixel != 4 + len(page.extrasamples):
         raise Refused(f"a TIFF of {page.samplesperpixel} inks; expected CMYK; export it as RGB")
+    if page.photometric == 5 and page.compression in (
+        5,
+        32773,
+    ):  # the decoder would turn it to RGB in its own way
+        raise Refused(
+            "a CMYK TIFF with LZW or PackBits; expected deflate or no compression; export it so, or as RGB"
+        )
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     if len(segments) != math.prod(page.chunked) or any(
         n < 1 or at < 8 or at + n > size for at, n in segments
