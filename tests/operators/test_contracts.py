@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from tests.contracts.operator import check
+from tests.contracts.operator import EXACT, check, close, images
+from undiffuse.config import validated
 from undiffuse.registry import OPERATORS
 
 SHAPES = [(1, 9, 13), (3, 16, 12), (4, 8, 8)]
@@ -47,3 +48,6 @@ def test_contract(name, options, shape, tmp_path):
     operator = OPERATORS[name](shape, **options)
     assert operator.in_shape == shape
     check(operator)
+    if "direct" in OPERATORS[name].facts:
+        x, given = images(operator, seed=4), validated(OPERATORS[name], options)
+        close(operator(x), OPERATORS[name].facts["direct"](x, **given), EXACT)

@@ -1,14 +1,11 @@
 """Blur and reduction with a kernel: `blur` and `downsample`."""
 
-import math
-from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
-import torch
 from torch import Tensor
 
-from undiffuse.operators import kernels
+from undiffuse.operators import direct, kernels
 from undiffuse.operators.axes import Axis, DenseAxis
 from undiffuse.operators.base import LinearOperator, Shape
 from undiffuse.operators.convolution import Convolution, Edge, matrix
@@ -18,17 +15,13 @@ from undiffuse.operators.kronecker import Kronecker
 from undiffuse.registry import OPERATORS
 
 DENSE_LIMIT = 2048  # pixels a side: beyond, the decomposition of a matrix takes minutes
-USES = {
-    "uniform": {"taps"},
-    "gaussian": {"taps", "std", "std_y"},
-    "disk": {"taps"},
-    "motion": {"taps", "angle"},
-}
-REDUCTIONS = ("bicubic", "lanczos3", "gaussian", "box")
 
 
 @OPERATORS.register(
-    "blur", summary="blur with a kernel of a given shape or from a file", example="blur:gaussian,std=2"
+    "blur",
+    summary="blur with a kernel of a given shape or from a file",
+    example="blur:gaussian,std=2",
+    direct=direct.blur,
 )
 def blur(
     shape: Shape,
@@ -36,7 +29,7 @@ def blur(
     *,
     kernel: Annotated[
         str, pydantic.Field(description="uniform, gaussian, disk, motion, or a .npy or .png file")
-    ] = ("gaussian"),
+    ] = "gaussian",
     taps: Annotated[
         int | None, pydantic.Field(ge=1, le=kernels.LARGEST, description="side, diameter or length in pixels")
     ] = None,
@@ -64,8 +57,7 @@ def blur(
     and `zero` (fast if symmetric and reflected, else by dense matrices up to 2048 pixels a side); the rest
     solves by conjugate gradient.
     """
-    given = {"taps": taps, "std": std, "std_y": std_y, "angle": angle}
-    k = _shape(kernel, given, normalise)
+    k = kernels.described(kernel=kernel, taps=taps, std=std, std_y=std_y, angle=angle, normalise=normalise)
     if boundary == "circular":
         return CircularBlur(shape, k)
     return filtering(shape, k, boundary)
@@ -95,14 +87,19 @@ OPERATORS.preset(
 )
 
 
-@OPERATORS.register("downsample", summary="reduction with a kernel", example="downsample:bicubic,factor=4")
+@OPERATORS.register(
+    "downsample",
+    summary="reduction with a kernel",
+    example="downsample:bicubic,factor=4",
+    direct=direct.downsample,
+)
 def downsample(
     shape: Shape,
     /,
     *,
     kernel: Annotated[
         str, pydantic.Field(description="bicubic, lanczos3, gaussian, box, or a .npy or .png file")
-    ] = ("bicubic"),
+    ] = "bicubic",
     factor: Annotated[int, pydantic.Field(ge=1, le=64, description="of the reduction")] = 4,
     std: Annotated[
         float | None, pydantic.Field(gt=0, le=100, description="of the Gaussian, in input pixels; factor / 2")
@@ -111,25 +108,13 @@ def downsample(
         bool | None, pydantic.Field(description="divide a kernel file by its sum; an image always is")
     ] = None,
 ) -> LinearOperator:
-    """k * x at the centres of factor x factor blocks, edges reflected (half-sample symmetric, as MATLAB's
-    imresize).
+    """k * x at the centres of factor x factor blocks, edges reflected (half-sample symmetric).
 
     Away from the edges `bicubic` is Pillow's BICUBIC and torch's antialiased one, which renormalise at the
     edges instead. A size that factor does not divide gives ceil(size / factor) pixels.
     """
-    if kernel != "gaussian" and std is not None:
-        raise ValueError(f"std={std} has no meaning for kernel {kernel}; drop it")
-    if kernel in REDUCTIONS and normalise is not None:
-        raise ValueError(
-            f"normalise={normalise} has no meaning for kernel {kernel}, which adds up to 1; drop it"
-        )
-    if kernel not in REDUCTIONS:
-        return filtering(shape, kernels.from_file(Path(kernel), normalise), "reflect", factor)
-    if kernel == "gaussian":
-        line = kernels.bell(factor, factor / 2 if std is None else std)
-    else:
-        line = {"bicubic": kernels.bicubic, "lanczos3": kernels.lanczos3, "box": kernels.box}[kernel](factor)
-    return filtering(shape, torch.outer(line, line), "reflect", factor)
+    k = kernels.reduction(kernel=kernel, factor=factor, std=std, normalise=normalise)
+    return filtering(shape, k, "reflect", factor)
 
 
 for _factor in (4, 8, 16):
@@ -158,26 +143,3 @@ def _axis(k: Tensor, n: int, edge: Edge, factor: int) -> Axis | None:
     if edge == "reflect" and symmetric(k) and n % factor == 0 and len(k) % 2 == factor % 2:
         return CosineAxis(k, factor, n)
     return DenseAxis(matrix(k, n, edge, factor)) if n <= DENSE_LIMIT else None
-
-
-def _shape(kernel: str, given: dict[str, int | float | None], normalise: bool | None) -> Tensor:
-    """The kernel that the options describe; ValueError for an option that does not apply to it."""
-    unused = [f"{name}={value:g}" for name, value in given.items() if value is not None]
-    unused = [text for text in unused if text.partition("=")[0] not in USES.get(kernel, set())]
-    if normalise is not None and kernel in USES:
-        unused.append(f"normalise={normalise}")
-    if unused:
-        choices = ", ".join(sorted(USES.get(kernel, {"normalise"})))
-        raise ValueError(f"{', '.join(unused)} has no meaning for kernel {kernel}; it takes {choices}")
-    taps = given["taps"]
-    if kernel == "uniform":
-        return kernels.uniform(int(taps or 9))
-    if kernel == "disk":
-        return kernels.disk(int(taps or 9))
-    if kernel == "motion":
-        return kernels.motion(int(taps or 15), given["angle"] or 0.0)
-    if kernel == "gaussian":
-        std = given["std"] or 2.0
-        std_y = given["std_y"] or std
-        return kernels.gaussian(int(taps or 2 * math.ceil(3 * max(std, std_y)) + 1), std, std_y)
-    return kernels.from_file(Path(kernel), normalise)

@@ -8,7 +8,9 @@ import pydantic
 import torch
 from torch import Tensor
 
+from undiffuse.operators import direct
 from undiffuse.operators.base import LinearOperator, Shape, SVDOperator
+from undiffuse.operators.masks import coefficients
 from undiffuse.registry import OPERATORS
 
 RADIX = 6  # bits a pass: a product with a 64 x 64 matrix costs less than the memory traffic it saves
@@ -108,7 +110,10 @@ def power_of_two(n: int) -> int:
 
 
 @OPERATORS.register(
-    "cs", summary="random Walsh-Hadamard coefficients of the whole image", example="cs:ratio=4"
+    "cs",
+    summary="random Walsh-Hadamard coefficients of the whole image",
+    example="cs:ratio=4",
+    direct=direct.cs,
 )
 def cs(
     shape: Shape,
@@ -126,9 +131,7 @@ def cs(
     """
     pixels = shape[1] * shape[2]
     length = power_of_two(pixels)
-    generator = torch.Generator().manual_seed(seed)
-    others = torch.randperm(length - 1, generator=generator)[: max(1, round(pixels / ratio)) - 1] + 1
-    kept = torch.cat([torch.zeros(1, dtype=torch.long), others.sort().values])
+    kept = coefficients(pixels, length, ratio, seed)
     return Hadamard(shape, kept) if length == pixels else PaddedHadamard(shape, kept)
 
 

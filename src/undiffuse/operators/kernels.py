@@ -16,6 +16,59 @@ LARGEST = 1025  # taps a side
 SUM_TOLERANCE = 1e-3
 
 
+USES = {
+    "uniform": {"taps"},
+    "gaussian": {"taps", "std", "std_y"},
+    "disk": {"taps"},
+    "motion": {"taps", "angle"},
+}
+REDUCTIONS = ("bicubic", "lanczos3", "gaussian", "box")
+
+
+def described(
+    *,
+    kernel: str,
+    taps: int | None,
+    std: float | None,
+    std_y: float | None,
+    angle: float | None,
+    normalise: bool | None,
+) -> Tensor:
+    """The kernel that the options of `blur` describe; ValueError for an option that does not apply to it."""
+    given = {"taps": taps, "std": std, "std_y": std_y, "angle": angle}
+    uses = USES.get(kernel, set[str]())
+    unused = [f"{name}={value:g}" for name, value in given.items() if value is not None and name not in uses]
+    if normalise is not None and kernel in USES:
+        unused.append(f"normalise={normalise}")
+    if unused:
+        choices = ", ".join(sorted(uses or {"normalise"}))
+        raise ValueError(f"{', '.join(unused)} has no meaning for kernel {kernel}; it takes {choices}")
+    if kernel == "uniform":
+        return uniform(taps or 9)
+    if kernel == "disk":
+        return disk(taps or 9)
+    if kernel == "motion":
+        return motion(taps or 15, angle or 0.0)
+    if kernel == "gaussian":
+        std = std or 2.0
+        std_y = std_y or std
+        return gaussian(taps or 2 * math.ceil(3 * max(std, std_y)) + 1, std, std_y)
+    return from_file(Path(kernel), normalise)
+
+
+def reduction(*, kernel: str, factor: int, std: float | None, normalise: bool | None) -> Tensor:
+    """The kernel that the options of `downsample` describe; ValueError for one that does not apply to it."""
+    if kernel != "gaussian" and std is not None:
+        raise ValueError(f"std={std} has no meaning for kernel {kernel}; drop it")
+    if kernel not in REDUCTIONS:
+        return from_file(Path(kernel), normalise)
+    if normalise is not None:
+        raise ValueError(f"normalise={normalise} has no meaning for kernel {kernel}; drop it")
+    if kernel == "gaussian":
+        return _product(bell(factor, factor / 2 if std is None else std))
+    return _product({"bicubic": bicubic, "lanczos3": lanczos3, "box": box}[kernel](factor))
+
+
 def uniform(taps: int) -> Tensor:
     """taps x taps equal weights."""
     return _product(torch.ones(taps, dtype=torch.float64))

@@ -9,6 +9,7 @@ import pydantic
 import torch
 from torch import Tensor
 
+from undiffuse.operators import direct
 from undiffuse.operators.axes import Axis, BlockAxis, DenseAxis
 from undiffuse.operators.base import SEEN, Shape, SVDOperator
 from undiffuse.registry import OPERATORS
@@ -88,7 +89,9 @@ class Kronecker(SVDOperator):
         return y
 
 
-@OPERATORS.register("pool", summary="the mean over blocks of pixels", example="pool:factor=4")
+@OPERATORS.register(
+    "pool", summary="the mean over blocks of pixels", example="pool:factor=4", direct=direct.pool
+)
 def pool(
     shape: Shape,
     /,
@@ -110,7 +113,7 @@ for _factor in (2, 4, 8, 16):
     )
 
 
-@OPERATORS.register("gray", summary="a weighted mean of the channels", example="gray")
+@OPERATORS.register("gray", summary="a weighted mean of the channels", example="gray", direct=direct.gray)
 def gray(
     shape: Shape,
     /,

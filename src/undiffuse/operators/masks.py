@@ -1,4 +1,4 @@
-"""Masks of kept pixels for inpainting: drawn from a seed, or read from a file."""
+"""What is measured and what is not: masks drawn from a seed or read from a file, and random coefficients."""
 
 import math
 from pathlib import Path
@@ -10,6 +10,33 @@ from undiffuse.operators.base import Shape
 from undiffuse.operators.files import read_array, read_grey
 
 SHAPES = ("random", "box", "half", "brush")
+
+
+def described(
+    shape: Shape, *, mask: str | None, missing: float, seed: int, channels: list[int] | None
+) -> Tensor:
+    """The mask that the options of `inp` describe, (H, W) or (C, H, W), True = kept."""
+    count, height, width = shape
+    name = ("random" if channels is None else "") if mask is None else mask
+    if name in SHAPES:
+        kept = drawn(name, (height, width), missing, seed)
+    else:
+        kept = from_file(Path(name), shape) if name else torch.ones(height, width, dtype=torch.bool)
+    if not channels:
+        return kept
+    wrong = [channel for channel in channels if not 0 <= channel < count]
+    if wrong:
+        raise ValueError(f"channels {wrong} of images with channels 0 to {count - 1}")
+    present = torch.ones(count, 1, 1, dtype=torch.bool)
+    present[channels] = False
+    return kept & present
+
+
+def coefficients(pixels: int, length: int, ratio: float, seed: int) -> Tensor:
+    """Which of `length` transform coefficients `cs` keeps: 0 and a random choice, in ascending order."""
+    generator = torch.Generator().manual_seed(seed)
+    others = torch.randperm(length - 1, generator=generator)[: max(1, round(pixels / ratio)) - 1] + 1
+    return torch.cat([torch.zeros(1, dtype=torch.long), others.sort().values])
 
 
 def drawn(name: str, size: tuple[int, int], missing: float, seed: int) -> Tensor:

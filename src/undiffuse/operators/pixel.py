@@ -1,15 +1,15 @@
 """Operators that act on each pixel alone: noise only, and missing pixels."""
 # ruff: noqa: D102 (the methods are described in base)
 
-from pathlib import Path
 from typing import Annotated
 
 import pydantic
 import torch
 from torch import Tensor
 
+from undiffuse.operators import direct
 from undiffuse.operators.base import Shape, SVDOperator
-from undiffuse.operators.masks import SHAPES, drawn, from_file
+from undiffuse.operators.masks import described
 from undiffuse.registry import OPERATORS
 
 
@@ -94,7 +94,7 @@ def identity(shape: Shape, /) -> Identity:
     return Identity(shape)
 
 
-@OPERATORS.register("inp", summary="missing pixels", example="inp:random,missing=0.5")
+@OPERATORS.register("inp", summary="missing pixels", example="inp:random,missing=0.5", direct=direct.inpaint)
 def inpaint(
     shape: Shape,
     /,
@@ -117,17 +117,4 @@ def inpaint(
 
     DDRM's mask files (uint8, 0 = missing) can be used as they are.
     """
-    count, height, width = shape
-    name = ("random" if channels is None else "") if mask is None else mask
-    if name in SHAPES:
-        kept = drawn(name, (height, width), missing, seed)
-    else:
-        kept = from_file(Path(name), shape) if name else torch.ones(height, width, dtype=torch.bool)
-    if not channels:
-        return Inpaint(shape, kept)
-    wrong = [channel for channel in channels if not 0 <= channel < count]
-    if wrong:
-        raise ValueError(f"channels {wrong} of images with channels 0 to {count - 1}")
-    present = torch.ones(count, 1, 1, dtype=torch.bool)
-    present[channels] = False
-    return Inpaint(shape, kept & present)
+    return Inpaint(shape, described(shape, mask=mask, missing=missing, seed=seed, channels=channels))
