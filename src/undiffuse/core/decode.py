@@ -30,6 +30,7 @@ TIFF_COMPRESSIONS = {
     32773: "PackBits",
     50000: "Zstandard",
 }
+_BY_LIBTIFF = (5, 32773)
 
 Alpha = Literal["straight", "premultiplied"]
 Array = NDArray[Any]
@@ -235,9 +236,9 @@ def _tiff(file: BinaryIO, limits: Limits) -> Raster:
 
 def _tiff_values(page: Any, file: BinaryIO, limits: Limits) -> Array:
     """(planes, H, W, samples)."""
-    if page.compression not in (5, 32773):
+    if page.compression not in _BY_LIBTIFF:
         return page.asarray(squeeze=False, maxworkers=1)[:, 0]
-    # LZW and PackBits by libtiff: tifffile's LZW follows a table it has not filled when data are damaged, and crashes
+    # by libtiff: on damaged data tifffile's LZW follows a table that it has not filled, and crashes
     from imagecodecs import tiff_decode
 
     file.seek(0)
@@ -267,9 +268,8 @@ def _check_tiff(page: Any, size: int, limits: Limits) -> int | None:
         )
     if page.photometric == 5 and page.samplesperpixel != 4 + len(page.extrasamples):
         raise Refused(f"a TIFF of {page.samplesperpixel} inks; expected CMYK; export it as RGB")
-    if page.photometric == 5 and page.compression in (
-        5,
-        32773,
+    if (
+        page.photometric == 5 and page.compression in _BY_LIBTIFF
     ):  # the decoder would turn it to RGB in its own way
         raise Refused(
             "a CMYK TIFF with LZW or PackBits; expected deflate or no compression; export it so, or as RGB"
