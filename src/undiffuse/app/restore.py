@@ -110,10 +110,8 @@ def _plan(config: RestoreConfig, problem: Problem, denoise: Denoise) -> Plan:
             term, steps = "daps", config.steps or 50
         elif not gaussian:
             term = "ddrm"
-        elif config.draws == 1:  # one call from a sigma where x says nothing is the posterior mean itself
-            term, steps = "pigdm:covariance=tweedie", config.steps or 1
-        else:
-            term = "pigdm:covariance=tweedie"
+        else:  # closed form: the mean for one answer, draws for several
+            term, steps = "exact:sample=" + ("true" if config.draws > 1 else "false"), config.steps or 1
     name, first, given = parse_term(term)
     for option in ("eta", "eta_b"):
         value = getattr(config, option)

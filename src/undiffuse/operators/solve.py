@@ -19,16 +19,17 @@ def conjugate_gradient(
 
     Hestenes and Stiefel (1952), for each image of the batch on its own: an image that has converged is
     frozen, so its result does not depend on its neighbours. Stops when |r| <= tolerance |b| (default 100 eps
-    of the dtype) or after `iterations`. b: (B, ...), real.
+    of the dtype), in the norm r^T P^-1 r if there is a preconditioner P^-1, or after `iterations`.
+    b: (B, ...), real.
     """
     tolerance = 100 * torch.finfo(b.dtype).eps if tolerance is None else tolerance
     inverse = precondition or _same
     z, r = torch.zeros_like(b), b
     d = q = inverse(r)
     rho = _dot(r, q)
-    limit = tolerance**2 * _dot(b, b)
+    limit = tolerance**2 * rho
     for _ in range(iterations):
-        active = _dot(r, r) > limit
+        active = rho > limit
         if not active.any():
             break
         md = apply(d)
@@ -40,8 +41,6 @@ def conjugate_gradient(
         q = inverse(r)
         rho, before = torch.where(active, _dot(r, q), rho), rho
         d = torch.where(active, q + rho / torch.where(before > 0, before, 1) * d, d)
-        if not active.any():
-            break
     return z
 
 

@@ -89,6 +89,15 @@ class StationaryGaussian(nn.Module):
         """(C, H, W) float64: the variance of every mode; for C = 3 the channels are the eigen-channels."""
         return torch.stack(list(self._spectra(channels, height, width, like=self.power)))
 
+    def vt(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> its coefficients in the eigenbasis, same shape, orthonormal; their variances are `spectrum`."""
+        turned = self._turn(x)
+        return torch.stack([dct2(turned[:, c]) for c in range(x.shape[1])], 1)
+
+    def v(self, c: Tensor) -> Tensor:
+        """The inverse of `vt`."""
+        return self._turn_back(torch.stack([idct2(c[:, k]) for k in range(c.shape[1])], 1))
+
     def mean_image(self, channels: int) -> Tensor:
         """(1, C, 1, 1): the mean of every pixel."""
         mean = self.mean if channels == 3 else (self.mean @ self._luma()).expand(channels)

@@ -7,6 +7,7 @@ from undiffuse.restore.ddnm import ddnm, ddnm_plus
 from undiffuse.restore.ddrm import ddrm, ddrm_start
 from undiffuse.restore.diffpir import diffpir
 from undiffuse.restore.dps import dps
+from undiffuse.restore.exact import GaussianPrior, exact
 from undiffuse.restore.noise_level import estimate_sigma
 from undiffuse.restore.pigdm import pigdm, posterior_denoiser
 from undiffuse.restore.posterior import Posterior, summarise
@@ -16,6 +17,7 @@ from undiffuse.restore.reddiff import reddiff
 
 __all__ = [
     "Certificate",
+    "GaussianPrior",
     "Posterior",
     "Problem",
     "certify",
@@ -27,6 +29,7 @@ __all__ = [
     "diffpir",
     "dps",
     "estimate_sigma",
+    "exact",
     "ilvr",
     "measure",
     "pigdm",
