@@ -182,12 +182,17 @@ def geometric_mean(ratios: list[float]) -> float:
 
 
 def ratios(rows: list[dict[str, Any]], library: str) -> dict[str, list[float]]:
-    """Their time over ours, for each part, over the cells that both could do."""
+    """Their time over ours, for each part, over the cells both could do, but `deno`, which is no work."""
     mine = {(row["name"], row["size"]): row for row in rows if row["library"] == "ours"}
     found: dict[str, list[float]] = {part: [] for part in PARTS}
     for row in rows:
         base = mine.get((row["name"], row["size"]), {})
-        if row["library"] == library and "failed" not in row and "failed" not in base:
+        if (
+            row["name"] != "deno"
+            and row["library"] == library
+            and "failed" not in row
+            and "failed" not in base
+        ):
             for part in PARTS:
                 found[part].append(row[part] / base[part])
     return found
