@@ -173,19 +173,23 @@ def _show(events: "Iterable[Event]") -> "Iterable[Any]":
 
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = None
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task("", visible=False)
+    try:
         for event in events:
             if isinstance(event, kinds.Progress):
-                if task is None:
-                    task = bar.add_task(event.label, total=event.total)
-                bar.update(task, completed=event.done, total=event.total, description=event.label)
+                bar.start()
+                bar.update(
+                    task, completed=event.done, total=event.total, description=event.label, visible=True
+                )
             elif isinstance(event, kinds.Note):
                 console.print(event.text, markup=False, soft_wrap=True)
             elif isinstance(event, kinds.Saved):
                 console.print(f"wrote {event.path}", markup=False, soft_wrap=True)
             else:
                 yield event.result
+    finally:
+        bar.stop()
 
 
 def _summary(result: Any) -> None:

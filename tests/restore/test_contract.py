@@ -16,7 +16,7 @@ from undiffuse.restore import Problem, measure
 DEVIATION = 0.4
 SHAPE = (3, 16, 16)
 STEPS = {"dps": 200, "reddiff": 100}  # others: 20
-OPTIONS = {"daps": {"data_std": DEVIATION}, "pigdm": {"data_std": DEVIATION}}
+OPTIONS = {"daps": {"data_std": DEVIATION}, "pigdm": {"covariance": "scalar", "data_std": DEVIATION}}
 KEEP_DATA = ["ddnm", "ddnm_plus", "ddrm", "diffpir", "ilvr", "daps", "pigdm"]
 SEVERAL = ["deno", "inp", "sr4", "color", "deblur_gauss", "cs4", "inp:box . blur:gaussian,std=1 . sr2", "clip:gain=1.5"]
 

@@ -23,6 +23,7 @@ def posed(name, sigma_y):
 
 
 def drawn(prior, problem, steps, **options):
+    options = {"covariance": "scalar", "data_std": DEVIATION} | options
     return run(RESTORERS["pigdm"], prior, problem.repeat(DRAWS), list(range(DRAWS)), steps=steps, **options)
 
 
@@ -32,10 +33,10 @@ def test_mean_and_spread(name, sigma_y):
     prior, problem = posed(name, sigma_y)
     mean, covariance = gaussian_posterior(problem.A, prior, problem.y, sigma_y)
     if covariance.diagonal().sum() < 1e-9:  # noise-free and invertible: one answer
-        x = run(RESTORERS["pigdm"], prior, problem, [0], steps=100, data_std=DEVIATION)
+        x = run(RESTORERS["pigdm"], prior, problem, [0], steps=100, covariance="scalar", data_std=DEVIATION)
         assert (x - mean).abs().max() < 1e-3
         return
-    draws = drawn(prior, problem, 100, data_std=DEVIATION)
+    draws = drawn(prior, problem, 100)
     found = moments(draws, mean, covariance)
     # The mean of 400 draws is off by 1/sqrt(400) = 0.05 deviations rms; over n directions that scatters by
     # 0.05/sqrt(2n), below 0.01 for the 48 or more directions here: four of those, and the floor.
@@ -47,7 +48,7 @@ def test_mean_and_spread(name, sigma_y):
 def test_the_answer_is_right_in_every_direction_not_only_in_sum():
     prior, problem = posed("sr2", 0.2)
     mean, covariance = gaussian_posterior(problem.A, prior, problem.y, 0.2)
-    draws = drawn(prior, problem, 100, data_std=DEVIATION).flatten(1)
+    draws = drawn(prior, problem, 100).flatten(1)
     values, vectors = torch.linalg.eigh(covariance)
     ratio = (draws @ vectors).var(0) / values
     assert ratio.max() < 1.45 and ratio.min() > 0.65  # 192 chi-squared ratios with 399 degrees: within 5 deviations
@@ -75,11 +76,11 @@ def test_tweedie_is_exact_for_a_coloured_prior(sigma_y):
     # One call from a sigma at which x says nothing is the posterior mean.
     one = run(
         RESTORERS["pigdm"], denoise, Problem(A, y, sigma_y), [0],
-        sigmas=torch.tensor([1e4, 0.0], dtype=torch.float64), covariance="tweedie",
+        sigmas=torch.tensor([1e4, 0.0], dtype=torch.float64), iterations=200,
     )  # fmt: skip
     torch.testing.assert_close(one, mean, atol=1e-3, rtol=0)  # x_T leaves prior std^2 / 1e4
     problem = Problem(A, y, sigma_y).repeat(200)
-    draws = run(RESTORERS["pigdm"], denoise, problem, list(range(200)), steps=60, covariance="tweedie")
+    draws = run(RESTORERS["pigdm"], denoise, problem, list(range(200)), steps=60, iterations=60)
     found = moments(draws, mean, exact)
     assert found.bias < 0.11  # floor 1/sqrt(200) = 0.07
     assert found.spread == pytest.approx(1, abs=0.12)  # some 8 wide directions of 200 draws: 3 %; solver 2 %
@@ -90,6 +91,6 @@ def test_twenty_calls(eta, expected):
     """What the docstring says of the default and of the paper's sampler at 20 calls."""
     prior, problem = posed("sr2", 0.05)
     mean, covariance = gaussian_posterior(problem.A, prior, problem.y, 0.05)
-    found = moments(drawn(prior, problem, 20, data_std=DEVIATION, eta=eta), mean, covariance)
+    found = moments(drawn(prior, problem, 20, eta=eta), mean, covariance)
     assert found.bias < 0.09
     assert found.spread == pytest.approx(expected, abs=0.04)

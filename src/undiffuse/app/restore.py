@@ -73,8 +73,8 @@ def run(config: RestoreConfig) -> Iterator[Event]:
     measurement = open_measurement(config)
     denoise = PRIORS[config.prior]()
     plan = _plan(config, measurement.problem, denoise)
-    outputs.check_folder(config.out, config.image)
     device = _device(config.device)
+    outputs.check_folder(config.out, config.image)
     for note in measurement.notes:
         yield Note(note)
     yield Note(f"{config.prior} prior, {plan}")

@@ -32,8 +32,8 @@ class Certificate:
             return f"{self.verdict}: residual {self.ratio:.2e} rms on noise-free data (limit {self.high:g}); {said}"
         said = {
             "consistent": "what is left over is what noise of this level leaves",
-            "over-fitted": "less is left over than the noise, so some of it is in the picture; "
-            "a posterior mean does this a little, an algorithm that copies the data (DDRM, DDNM+) a lot",
+            "over-fitted": "less is left over than the noise, so the picture follows some of it; usual for a posterior "
+            "mean, which trusts the data where it knows more than the prior; no fault unless the picture looks noisy",
             "inconsistent": "more is left over than noise explains: the degradation or the noise level is wrong",
         }[self.verdict]
         return (
