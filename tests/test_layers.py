@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "undiffuse"
-EVERYTHING = {"registry", "config", "core", "priors", "samplers", "operators", "restore", "metrics", "app", "assets"}
+EVERYTHING = {
+    "registry",
+    "config",
+    "core",
+    "priors",
+    "samplers",
+    "operators",
+    "restore",
+    "metrics",
+    "app",
+    "assets",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "registry": set(),
     "config": {"registry"},
@@ -43,5 +54,9 @@ def test_imports_point_down(path):
 
 
 def test_every_room_is_listed():
-    rooms = {p.name.removesuffix(".py") for p in SOURCE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    rooms = {
+        p.name.removesuffix(".py")
+        for p in SOURCE.iterdir()
+        if p.suffix == ".py" or (p / "__init__.py").exists()
+    }
     assert rooms == set(MAY_IMPORT)

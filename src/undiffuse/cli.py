@@ -21,7 +21,9 @@ app = typer.Typer(
 check_app = typer.Typer(help="Verify that something is what it says.", rich_markup_mode=None)
 app.add_typer(check_app, name="check")
 
-Plugins = Annotated[list[Path], typer.Option("--plugin", help="Python file that registers names of your own; it is run.")]
+Plugins = Annotated[
+    list[Path], typer.Option("--plugin", help="Python file that registers names of your own; it is run.")
+]
 
 
 @app.command(
@@ -30,15 +32,29 @@ Plugins = Annotated[list[Path], typer.Option("--plugin", help="Python file that 
 )
 def restore(
     image: Annotated[Path, typer.Argument(help="Picture: PNG, JPEG, WebP, TIFF or .npy.")],
-    degrade: Annotated[str, typer.Option(help="Degradation, name:key=value,...; see `undiffuse degradations`.")],
+    degrade: Annotated[
+        str, typer.Option(help="Degradation, name:key=value,...; see `undiffuse degradations`.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out"),
-    measured: Annotated[bool, typer.Option("--measured", help="The picture is the bad one; no clean one is needed.")] = False,
-    noise: Annotated[str | None, typer.Option(help="Noise level, white - black = 1; or auto (default with --measured).")] = None,
-    reference: Annotated[Path | None, typer.Option(help="Clean picture to compare with, for --measured.")] = None,
-    size: Annotated[str | None, typer.Option(help="HxW or CxHxW of the clean picture, for --measured.")] = None,
+    measured: Annotated[
+        bool, typer.Option("--measured", help="The picture is the bad one; no clean one is needed.")
+    ] = False,
+    noise: Annotated[
+        str | None, typer.Option(help="Noise level, white - black = 1; or auto (default with --measured).")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Clean picture to compare with, for --measured.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="HxW or CxHxW of the clean picture, for --measured.")
+    ] = None,
     prior: Annotated[str, typer.Option(help="Prior; see `undiffuse priors`.")] = "photo-gaussian",
-    algorithm: Annotated[str, typer.Option(help="Algorithm, name:key=value,...; see `undiffuse algorithms`.")] = "auto",
-    steps: Annotated[int | None, typer.Option(help="Noise levels [20; 1 where the posterior mean is closed].")] = None,
+    algorithm: Annotated[
+        str, typer.Option(help="Algorithm, name:key=value,...; see `undiffuse algorithms`.")
+    ] = "auto",
+    steps: Annotated[
+        int | None, typer.Option(help="Noise levels [20; 1 where the posterior mean is closed].")
+    ] = None,
     eta: Annotated[float | None, typer.Option(help="The algorithm's eta.")] = None,
     eta_b: Annotated[float | None, typer.Option("--eta-b", help="DDRM's eta_b.")] = None,
     draws: Annotated[int, typer.Option(help="Posterior draws; above 1: mean, deviation and quantiles.")] = 1,
@@ -47,10 +63,10 @@ def restore(
     plugin: Plugins = [],  # noqa: B006 (typer reads the default, nobody changes it)
 ) -> None:
     """Restore a picture from a known degradation: simulate it, or take the picture as measured."""
+    import pydantic
+
     from undiffuse.app.restore import run
     from undiffuse.config import RestoreConfig, explain
-
-    import pydantic
 
     _load_plugins(plugin)
     given: dict[str, Any] = {
@@ -197,7 +213,11 @@ def _summary(result: Any) -> None:
     quality = ""
     if "psnr" in metrics:
         before = metrics.get("psnr_degraded", metrics.get("psnr_pinv"))
-        quality = f"PSNR {metrics['psnr']:.2f} dB" + (f" (measured {before:.2f})" if before is not None else "") + ", "
+        quality = (
+            f"PSNR {metrics['psnr']:.2f} dB"
+            + (f" (measured {before:.2f})" if before is not None else "")
+            + ", "
+        )
         quality += f"SSIM {metrics['ssim']:.3f}, " if "ssim" in metrics else ""
     typer.echo(f"{result.name}, {result.config.degrade}: {quality}{result.seconds:.1f} s")
     typer.echo(f"  {result.certificate}")

@@ -1,7 +1,8 @@
 """Names for what users choose from: degradations, samplers, restorers, priors.
 
-A factory is registered with `@TABLE.register(name, ...)`. In its signature, what stands before `/` is a runtime object, what
-stands after `*` is an option: the command line, configurations and reports read the options from there (`config.options`).
+A factory is registered with `@TABLE.register(name, ...)`. In its signature, what stands before `/` is a
+runtime object, what stands after `*` is an option: the command line, configurations and reports read the
+options from there (`config.options`).
 """
 
 import difflib
@@ -26,7 +27,9 @@ class Entry:
     summary: str
     example: str
     preset: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)  # what else the table wants to know, e.g. `start` of a restorer
+    facts: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what else the table wants to know, e.g. `start` of a restorer
 
     def __call__(self, *runtime: Any, **options: Any) -> Any:
         return self.factory(*runtime, **{**self.preset, **options})
@@ -40,7 +43,7 @@ class Registry:
         self._entries: dict[str, Entry] = {}
 
     def register(self, name: str, *, summary: str, example: str, **facts: Any) -> Callable[[Any], Any]:
-        """Decorator: enter a factory under `name`. `summary` is one line for lists, `example` what a user would type."""
+        """Decorator: enter a factory under `name`. `summary` is a line for lists, `example` what a user types."""
 
         def enter(factory: Any) -> Any:
             self._add(Entry(name, factory, summary, example, facts=facts))
@@ -64,7 +67,9 @@ class Registry:
             return self._entries[name]
         near = difflib.get_close_matches(name, self._entries, n=1)
         hint = f" did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"no {self.kind} named '{name}';{hint} choose from {', '.join(sorted(self._entries))}")
+        raise ValueError(
+            f"no {self.kind} named '{name}';{hint} choose from {', '.join(sorted(self._entries))}"
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

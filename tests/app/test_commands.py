@@ -33,7 +33,9 @@ def forget():
 
 
 def test_nothing_heavy_is_imported_for_help():
-    code = "import sys, undiffuse.cli; print([m for m in ('torch', 'numpy', 'PIL', 'rich') if m in sys.modules])"
+    code = (
+        "import sys, undiffuse.cli; print([m for m in ('torch', 'numpy', 'PIL', 'rich') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -56,7 +58,9 @@ def test_lists_name_everything_with_an_example(undiffuse, command, table):
         assert table[name].example in done.out
 
 
-@pytest.mark.parametrize("arguments", [["restor"], ["restore"], ["restore", "a.png", "--degrde", "x"], ["check"]])
+@pytest.mark.parametrize(
+    "arguments", [["restor"], ["restore"], ["restore", "a.png", "--degrde", "x"], ["check"]]
+)
 def test_usage_errors_are_one_line(undiffuse, arguments):
     done = undiffuse(*arguments)
     assert done.code == 2 and done.err.count("\n") == 1 and "--help" in done.err

@@ -26,7 +26,9 @@ def test_simulate_restore_compare(undiffuse, photo, tmp_path):
     done = undiffuse("restore", photo, "--degrade", "sr4", "--noise", 0.02, "--out", out)
     assert done.code == 0 and "PSNR" in done.out and "residual" in done.out
     kinds = ["degraded.png", "original.png", "restored.png", "sheet.png", "y.npy"]
-    assert names(out) == sorted(["metrics.csv", "report.html", "photo.json", *(f"photo_{kind}" for kind in kinds)])
+    assert names(out) == sorted(
+        ["metrics.csv", "report.html", "photo.json", *(f"photo_{kind}" for kind in kinds)]
+    )
     record = json.loads((out / "photo.json").read_text())
     (row,) = csv.DictReader((out / "metrics.csv").open())
     original, restored = read(photo).pixels[None], read(out / "photo_restored.png").pixels[None]
@@ -48,8 +50,16 @@ def test_my_own_bad_picture(undiffuse, photo, tmp_path):
     A = build(f"blur:kernel={tmp_path}/k.png", tuple(clean.shape)).float()
     write(measure(A, clean[None], 0.06, SeededNoise([1]))[0], tmp_path / "blurred.png")
     write(clean, tmp_path / "clean.png")
-    arguments = ["restore", tmp_path / "blurred.png", "--measured", "--degrade", f"blur:kernel={tmp_path}/k.png"]
-    done = undiffuse(*arguments, "--noise", "auto", "--out", tmp_path / "out", "--reference", tmp_path / "clean.png")
+    arguments = [
+        "restore",
+        tmp_path / "blurred.png",
+        "--measured",
+        "--degrade",
+        f"blur:kernel={tmp_path}/k.png",
+    ]
+    done = undiffuse(
+        *arguments, "--noise", "auto", "--out", tmp_path / "out", "--reference", tmp_path / "clean.png"
+    )
     assert done.code == 0 and "noise estimated at 0.0" in done.err
     record = json.loads((tmp_path / "out" / "blurred.json").read_text())
     assert record["noise"] == pytest.approx(0.03, rel=0.15)  # as far off as the certificate allows for
@@ -57,7 +67,9 @@ def test_my_own_bad_picture(undiffuse, photo, tmp_path):
     assert record["metrics"]["psnr"] > record["metrics"]["psnr_degraded"] + 0.5
     alone = undiffuse(*arguments, "--out", tmp_path / "alone")
     assert alone.code == 0
-    assert (tmp_path / "alone/blurred_restored.png").read_bytes() == (tmp_path / "out/blurred_restored.png").read_bytes()
+    assert (tmp_path / "alone/blurred_restored.png").read_bytes() == (
+        tmp_path / "out/blurred_restored.png"
+    ).read_bytes()
 
 
 def test_the_wrong_degradation_is_noticed(undiffuse, photo, tmp_path):
@@ -74,7 +86,9 @@ def test_the_wrong_degradation_is_noticed(undiffuse, photo, tmp_path):
 
 def test_stored_measurements_restore_to_the_same_picture(undiffuse, photo, tmp_path):
     """y is stored whole, so that every method can read the same one."""
-    first = undiffuse("restore", photo, "--degrade", "cs2", "--noise", 0.05, "--size", "48x64", "--out", tmp_path / "a")
+    first = undiffuse(
+        "restore", photo, "--degrade", "cs2", "--noise", 0.05, "--size", "48x64", "--out", tmp_path / "a"
+    )
     assert first.code == 0
     again = undiffuse(
         "restore", tmp_path / "a/photo_y.npy", "--measured", "--degrade", "cs2", "--noise", 0.05,
@@ -87,7 +101,7 @@ def test_stored_measurements_restore_to_the_same_picture(undiffuse, photo, tmp_p
 
 
 def test_draws(undiffuse, photo, tmp_path, monkeypatch):
-    arguments = ["restore", photo, "--degrade", "inp:box,missing=0.2", "--draws", 5, "--steps", 8]
+    arguments = ["restore", photo, "--degrade", "inp:box,missing=0.2", "--draws", 5]
     assert undiffuse(*arguments, "--out", tmp_path / "a").code == 0
     monkeypatch.setattr(app, "CHUNK", 1)  # one draw at a time
     assert undiffuse(*arguments, "--out", tmp_path / "b").code == 0
@@ -102,7 +116,18 @@ def test_draws(undiffuse, photo, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("algorithm", ["ddrm", "pigdm", "daps:ode_steps=2"])
 def test_same_seed_same_pixels(undiffuse, photo, tmp_path, algorithm):
-    arguments = ["restore", photo, "--degrade", "sr4", "--noise", 0.05, "--algorithm", algorithm, "--steps", 4]
+    arguments = [
+        "restore",
+        photo,
+        "--degrade",
+        "sr4",
+        "--noise",
+        0.05,
+        "--algorithm",
+        algorithm,
+        "--steps",
+        4,
+    ]
     for folder, seed in (("a", 7), ("b", 7), ("c", 8)):
         assert undiffuse(*arguments, "--seed", seed, "--out", tmp_path / folder).code == 0
     a, b, c = ((tmp_path / f / "photo_restored.png").read_bytes() for f in "abc")
@@ -111,20 +136,33 @@ def test_same_seed_same_pixels(undiffuse, photo, tmp_path, algorithm):
 
 def test_sixteen_bits_and_one_channel_stay_so(undiffuse, tmp_path):
     write(photograph(32, 40)[:1], tmp_path / "grey.png", levels=65535)
-    assert undiffuse("restore", tmp_path / "grey.png", "--degrade", "deno", "--noise", 0.1, "--out", tmp_path / "o").code == 0
+    assert (
+        undiffuse(
+            "restore", tmp_path / "grey.png", "--degrade", "deno", "--noise", 0.1, "--out", tmp_path / "o"
+        ).code
+        == 0
+    )
     restored = read(tmp_path / "o/grey_restored.png")
     assert restored.levels == 65535 and restored.pixels.shape == (1, 32, 40)
 
 
 def test_five_channels(undiffuse, tmp_path):
     write(torch.cat([photograph(32, 40), photograph(32, 40)[:2]]), tmp_path / "five.tif")
-    assert undiffuse("restore", tmp_path / "five.tif", "--degrade", "inp:channels=4", "--out", tmp_path / "o").code == 0
+    assert (
+        undiffuse(
+            "restore", tmp_path / "five.tif", "--degrade", "inp:channels=4", "--out", tmp_path / "o"
+        ).code
+        == 0
+    )
     assert read(tmp_path / "o/five_restored.tif").pixels.shape == (5, 32, 40)
 
 
 def test_metrics_table_grows_and_replaces(undiffuse, photo, tmp_path):
     for degrade in ("sr2", "deno", "sr2"):
-        assert undiffuse("restore", photo, "--degrade", degrade, "--noise", 0.1, "--out", tmp_path / "o").code == 0
+        assert (
+            undiffuse("restore", photo, "--degrade", degrade, "--noise", 0.1, "--out", tmp_path / "o").code
+            == 0
+        )
     rows = list(csv.DictReader((tmp_path / "o/metrics.csv").open()))
     assert [row["degrade"] for row in rows] == ["deno", "sr2"]
 
@@ -143,7 +181,10 @@ BAD = {
     "NaN": (["nan.npy", "--degrade", "deno"], "nan.npy"),
     "unknown algorithm": (["photo.png", "--degrade", "sr4", "--algorithm", "ddrn"], "did you mean 'ddrm'"),
     "unknown algorithm option": (["photo.png", "--degrade", "sr4", "--algorithm", "ddrm:etta=1"], "etta"),
-    "algorithm without eta_b": (["photo.png", "--degrade", "sr4", "--algorithm", "dps", "--eta-b", "1"], "eta_b"),
+    "algorithm without eta_b": (
+        ["photo.png", "--degrade", "sr4", "--algorithm", "dps", "--eta-b", "1"],
+        "eta_b",
+    ),
     "algorithm that cannot": (["photo.png", "--degrade", "jpeg", "--algorithm", "ddrm"], "; use "),
     "unknown prior": (["photo.png", "--degrade", "sr4", "--prior", "photo"], "photo-gaussian"),
     "wrong size": (["photo.png", "--measured", "--degrade", "sr4", "--size", "48x64"], "12x16"),

@@ -32,10 +32,14 @@ def matrix(A: Operator) -> Tensor:
     return A(basis).reshape(n, -1).T
 
 
-def gaussian_posterior(A: Operator, prior: IsotropicGaussian, y: Tensor, sigma_y: float) -> tuple[Tensor, Tensor]:
+def gaussian_posterior(
+    A: Operator, prior: IsotropicGaussian, y: Tensor, sigma_y: float
+) -> tuple[Tensor, Tensor]:
     """Mean (1, C, H, W) and covariance (n, n) of x0 given y of one image, by dense linear algebra."""
     M, variance = matrix(A), prior.deviation**2
-    gain = variance * M.T @ torch.linalg.pinv(variance * M @ M.T + sigma_y**2 * _support(A, M), hermitian=True)
+    gain = (
+        variance * M.T @ torch.linalg.pinv(variance * M @ M.T + sigma_y**2 * _support(A, M), hermitian=True)
+    )
     mean = prior.mean.flatten() + gain @ (y.flatten() - M @ prior.mean.flatten())
     return mean.reshape(prior.mean.shape), variance * (torch.eye(M.shape[1]).double() - gain @ M)
 
@@ -76,17 +80,23 @@ def same_alone_and_in_a_batch(entry: Entry, denoise: Denoise, problem: Problem, 
     seeds = [10 + i for i in range(len(problem.y))]
     together = run(entry, denoise, problem, seeds, steps=4)
     flipped = Problem(problem.A, problem.y.flip(0), problem.sigma_y)
-    torch.testing.assert_close(run(entry, denoise, flipped, seeds[::-1], steps=4).flip(0), together, **_close(tolerance))
+    torch.testing.assert_close(
+        run(entry, denoise, flipped, seeds[::-1], steps=4).flip(0), together, **_close(tolerance)
+    )
     for i, seed in enumerate(seeds):
         single = Problem(problem.A, problem.y[i : i + 1], problem.sigma_y)
-        torch.testing.assert_close(run(entry, denoise, single, [seed], steps=4)[0], together[i], **_close(tolerance))
+        torch.testing.assert_close(
+            run(entry, denoise, single, [seed], steps=4)[0], together[i], **_close(tolerance)
+        )
 
 
 def _close(tolerance: float) -> dict[str, float]:
     return {"rtol": tolerance, "atol": tolerance}
 
 
-def data_is_kept(entry: Entry, denoise: Denoise, problem: Problem, tolerance: float, **options: object) -> None:
+def data_is_kept(
+    entry: Entry, denoise: Denoise, problem: Problem, tolerance: float, **options: object
+) -> None:
     """Noise-free measurements are reproduced by the result."""
     assert problem.sigma_y == 0
     x = run(entry, denoise, problem, list(range(len(problem.y))), **options)

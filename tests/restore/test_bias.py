@@ -1,8 +1,9 @@
 """The known bias of the algorithms that are no posterior samplers, stated as numbers; and DAPS, which can be one.
 
-N(m, 0.4^2 I), means over 2x2 pixels (16 of each 64 numbers are measured), 20 levels, 200 draws. `bias` is the rms error of
-the mean in posterior deviations, with a floor of 1 / sqrt(200) = 0.07 (less for algorithms whose draws are narrower);
-`spread` is the variance over the exact one, which scatters by sqrt(2 / (200 * 144)) = 0.01. Tolerance: three of those.
+N(m, 0.4^2 I), means over 2x2 pixels (16 of each 64 numbers are measured), 20 levels, 200 draws. `bias` is the
+rms error of the mean in posterior deviations, with a floor of 1 / sqrt(200) = 0.07 (less for algorithms whose
+draws are narrower); `spread` is the variance over the exact one, which scatters by sqrt(2 / (200 * 144)) =
+0.01. Tolerance: three of those.
 """
 
 import pytest

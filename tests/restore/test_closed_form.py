@@ -42,21 +42,25 @@ def posed(shape, name, sigma_y):
 def test_mean(shape, name, sigma_y):
     prior, problem, (mean, covariance) = posed(shape, name, sigma_y)
     x = run(ENTRY, prior, problem, [0], steps=1, sample=False)
-    # In posterior deviations of each pixel, so that a known pixel counts as much as an unknown one. 0.01 is the
-    # solver's tolerance of 1e-4 times the root of a condition number of 1e4; noise-free pixels: 1e-4 absolute.
+    # In posterior deviations of each pixel, so that a known pixel counts as much as an unknown one. 0.01 is
+    # the solver's tolerance of 1e-4 times the root of a condition number of 1e4; noise-free pixels: 1e-4
+    # absolute.
     allowed = 0.02 * covariance.diagonal().clamp(min=0).sqrt() + 1e-4
     assert ((x.flatten() - mean).abs() / allowed).max().item() < 1
 
 
 @pytest.mark.parametrize("sigma_y", [0.0, 0.1])
-@pytest.mark.parametrize(("shape", "name"), [CASES[1], CASES[3], CASES[7], CASES[9]], ids=lambda case: str(case))
+@pytest.mark.parametrize(
+    ("shape", "name"), [CASES[1], CASES[3], CASES[7], CASES[9]], ids=lambda case: str(case)
+)
 def test_draws(shape, name, sigma_y):
     prior, problem, (mean, covariance) = posed(shape, name, sigma_y)
     if covariance.diagonal().max() < 1e-6:  # noise-free and invertible: nothing to draw
         return
     draws = run(ENTRY, prior, problem.repeat(400), list(range(400)), steps=1)
     found = moments(draws, mean.reshape(1, *shape), covariance)
-    # 400 draws: floor 0.05 of the mean; the variance is that of a few wide modes, each known to sqrt(2/400) = 7 %.
+    # 400 draws: floor 0.05 of the mean; the variance is that of a few wide modes, each known to sqrt(2/400) =
+    # 7 %.
     assert found.bias < 0.12
     assert found.spread == pytest.approx(1, abs=0.2)
 

@@ -18,7 +18,16 @@ SHAPE = (3, 16, 16)
 STEPS = {"dps": 200, "reddiff": 100}  # others: 20
 OPTIONS = {"daps": {"data_std": DEVIATION}, "pigdm": {"covariance": "scalar", "data_std": DEVIATION}}
 KEEP_DATA = ["ddnm", "ddnm_plus", "ddrm", "diffpir", "ilvr", "daps", "pigdm"]
-SEVERAL = ["deno", "inp", "sr4", "color", "deblur_gauss", "cs4", "inp:box . blur:gaussian,std=1 . sr2", "clip:gain=1.5"]
+SEVERAL = [
+    "deno",
+    "inp",
+    "sr4",
+    "color",
+    "deblur_gauss",
+    "cs4",
+    "inp:box . blur:gaussian,std=1 . sr2",
+    "clip:gain=1.5",
+]
 
 
 def posed(text, sigma_y, images=1):
@@ -52,8 +61,8 @@ def test_works_or_refuses(algorithm, name, sigma_y, tmp_path):
         return
     x = run(entry, prior, problem, [0], steps=STEPS.get(algorithm, 20), **OPTIONS.get(algorithm, {}))
     error = (x - truth).square().mean().sqrt().item()
-    # A draw from the prior that never saw the data is sqrt(2) deviations away, and DAPS counts the spread nearly twice
-    # (test_bias.py); more says that the data did harm.
+    # A draw from the prior that never saw the data is sqrt(2) deviations away, and DAPS counts the spread
+    # nearly twice (test_bias.py); more says that the data did harm.
     assert error < (1.7 if algorithm == "daps" else 1.5) * DEVIATION
     if sigma_y > 0 and name == "deno":
         assert error < 0.7 * DEVIATION  # and here the data says nearly all
@@ -63,9 +72,12 @@ def test_works_or_refuses(algorithm, name, sigma_y, tmp_path):
 @pytest.mark.parametrize("name", ["inp", "sr4", "sr_bicubic4", "color", "cs2"])
 def test_noise_free_data_is_kept(algorithm, name):
     prior, _, problem = posed(name, 0.0)
-    # float64 and condition numbers under 10; PiGDM approaches the data with the grid's last level, 0.002, squared.
+    # float64 and condition numbers under 10; PiGDM approaches the data with the grid's last level, 0.002,
+    # squared.
     options = OPTIONS.get(algorithm, {})
-    contract.data_is_kept(RESTORERS[algorithm], prior, problem, 1e-4 if algorithm == "pigdm" else 1e-9, **options)
+    contract.data_is_kept(
+        RESTORERS[algorithm], prior, problem, 1e-4 if algorithm == "pigdm" else 1e-9, **options
+    )
 
 
 @pytest.mark.parametrize("name", SEVERAL)
@@ -77,8 +89,11 @@ def test_batches_and_inputs(algorithm, name):
     except ValueError:
         return  # refused: the case above has looked at the reason
     contract.keeps_its_input(RESTORERS[algorithm], prior, problem)
-    # float64: the same sums in another order of vectorisation; Adam divides by a small root, so RED-diff gets more.
-    contract.same_alone_and_in_a_batch(RESTORERS[algorithm], prior, problem, 1e-7 if algorithm == "reddiff" else 1e-9)
+    # float64: the same sums in another order of vectorisation; Adam divides by a small root, so RED-diff gets
+    # more.
+    contract.same_alone_and_in_a_batch(
+        RESTORERS[algorithm], prior, problem, 1e-7 if algorithm == "reddiff" else 1e-9
+    )
 
 
 @pytest.mark.parametrize("sigma_y", [-0.1, float("nan"), float("inf")])

@@ -25,7 +25,9 @@ def mute(like: Tensor) -> Tensor:
 def grid() -> Tensor:
     """sigma of timesteps 950, 900 .. 0 of DDPM's linear schedule, in float32 as there, then 0."""
     abar = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64).float()).cumprod(0)
-    return torch.cat([(1 / abar[torch.arange(950, -1, -50)].double() - 1).sqrt(), torch.zeros(1, dtype=torch.float64)])
+    return torch.cat(
+        [(1 / abar[torch.arange(950, -1, -50)].double() - 1).sqrt(), torch.zeros(1, dtype=torch.float64)]
+    )
 
 
 def inpainting() -> Inpaint:
@@ -78,9 +80,11 @@ RUNS = [
 @pytest.mark.parametrize(("name", "sigma_y"), RUNS)
 def test_published(name, sigma_y):
     golden = GOLDEN[f"{name}.sigma{'0.05' if sigma_y else '0'}.final_zero_noise"]
-    # float32 there, float64 here: 1e-5 relative is what twenty float32 steps leave. The published deblurring divides
-    # by singular values down to 1e-3 that belong to other modes, and so its own rounding by 1e-3.
-    assert close(final("ddrm_published", name, sigma_y), golden) < (1e-4 if name.endswith("published") else 1e-5)
+    # float32 there, float64 here: 1e-5 relative is what twenty float32 steps leave. The published deblurring
+    # divides by singular values down to 1e-3 that belong to other modes, and so its own rounding by 1e-3.
+    assert close(final("ddrm_published", name, sigma_y), golden) < (
+        1e-4 if name.endswith("published") else 1e-5
+    )
 
 
 @pytest.mark.parametrize(("name", "sigma_y"), [run for run in RUNS if not run[0].startswith("deblur")])
@@ -88,8 +92,8 @@ def test_ours_departs_only_as_documented(name, sigma_y):
     """Our DDRM on the same runs: strictness at sigma' = sigma_y = 0 and the scale of x_T change little else."""
     golden = GOLDEN[f"{name}.sigma{'0.05' if sigma_y else '0'}.final_zero_noise"].double()
     ours = final("ddrm", name, sigma_y)
-    # With noise only x_T differs, by 1 / (2 sigma_T^2) = 2e-5 of itself, and is forgotten. Without, the authors' result
-    # misses the data by up to 1.4e-3 (ddrm_run_gaussian.json) and ours keeps it.
+    # With noise only x_T differs, by 1 / (2 sigma_T^2) = 2e-5 of itself, and is forgotten. Without, the
+    # authors' result misses the data by up to 1.4e-3 (ddrm_run_gaussian.json) and ours keeps it.
     assert close(ours, golden) < (1e-5 if sigma_y else 2e-3)
     if sigma_y == 0:
         posed = problem(name, 0.0)

@@ -41,7 +41,8 @@ def test_mean_and_spread(name, sigma_y):
     # The mean of 400 draws is off by 1/sqrt(400) = 0.05 deviations rms; over n directions that scatters by
     # 0.05/sqrt(2n), below 0.01 for the 48 or more directions here: four of those, and the floor.
     assert found.bias < 0.09
-    # The sum of >= 48 variances from 400 draws scatters by sqrt(2 / (400 * 48)) = 1 %; the solver adds 1 % at 100 steps.
+    # The sum of >= 48 variances from 400 draws scatters by sqrt(2 / (400 * 48)) = 1 %; the solver adds 1 % at
+    # 100 steps.
     assert found.spread == pytest.approx(1, abs=0.05)
 
 
@@ -51,7 +52,9 @@ def test_the_answer_is_right_in_every_direction_not_only_in_sum():
     draws = drawn(prior, problem, 100).flatten(1)
     values, vectors = torch.linalg.eigh(covariance)
     ratio = (draws @ vectors).var(0) / values
-    assert ratio.max() < 1.45 and ratio.min() > 0.65  # 192 chi-squared ratios with 399 degrees: within 5 deviations
+    assert (
+        ratio.max() < 1.45 and ratio.min() > 0.65
+    )  # 192 chi-squared ratios with 399 degrees: within 5 deviations
 
 
 @pytest.mark.parametrize("sigma_y", [0.0, 0.1])
@@ -71,7 +74,9 @@ def test_tweedie_is_exact_for_a_coloured_prior(sigma_y):
     truth = (noise(torch.zeros(1, n).double()) @ torch.linalg.cholesky(covariance).T).reshape(1, *shape)
     y = measure(A, truth, sigma_y, noise)
     M = matrix(A)
-    gain = covariance @ M.T @ torch.linalg.pinv(M @ covariance @ M.T + sigma_y**2 * M.new_ones(1) * torch.eye(n))
+    gain = (
+        covariance @ M.T @ torch.linalg.pinv(M @ covariance @ M.T + sigma_y**2 * M.new_ones(1) * torch.eye(n))
+    )
     mean, exact = (gain @ y.flatten()).reshape(1, *shape), covariance - gain @ M @ covariance
     # One call from a sigma at which x says nothing is the posterior mean.
     one = run(

@@ -20,8 +20,8 @@ def test_against_numpy():
 def test_coverage_of_honest_draws(count):
     draws = torch.randn(1, count, 1, 200, 200, generator=torch.Generator().manual_seed(1))
     truth = torch.randn(1, 1, 200, 200, generator=torch.Generator().manual_seed(2))
-    # The rule is exact for order statistics; between them the quantile is interpolated, which for a Gaussian and K = 5
-    # adds 0.02. 40000 independent pixels: standard error 0.0025.
+    # The rule is exact for order statistics; between them the quantile is interpolated, which for a Gaussian
+    # and K = 5 adds 0.02. 40000 independent pixels: standard error 0.0025.
     assert summarise(draws).coverage(truth) == pytest.approx(0.9 * (count - 1) / (count + 1), abs=0.03)
 
 

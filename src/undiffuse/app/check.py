@@ -50,7 +50,9 @@ def _facts(A: Operator, x: Tensor) -> Iterator[Check]:
     measured = flat if A.support is None else flat[A.support.expand_as(flat) > 0]
     yield Check("gain", measured.mean().item(), None, "mean of A(1): 1 = brightness is kept")
     if isinstance(A, SVDOperator):
-        yield Check("norm", A.s.max().item(), None, "largest singular value: how much noise-free contrast survives")
+        yield Check(
+            "norm", A.s.max().item(), None, "largest singular value: how much noise-free contrast survives"
+        )
         worst = A.s[A.s > 0].min().item() if (A.s > 0).any() else 0.0
         yield Check("worst", worst, None, "smallest non-zero one: A^+ amplifies noise by its inverse")
     yield Check("measured", A.measurements / x[0].numel(), None, "numbers measured for each unknown")
@@ -65,7 +67,12 @@ def _linear(A: LinearOperator, x: Tensor, y: Tensor) -> Iterator[Check]:
     lam = 0.1
     z = A.ridge(x, y, lam)
     gradient = A.adjoint(A(z) - y) + lam * (z - x)
-    yield Check("ridge", (gradient.norm() / A.adjoint(y).norm()).item(), exact, "its gradient vanishes at the solution")
+    yield Check(
+        "ridge",
+        (gradient.norm() / A.adjoint(y).norm()).item(),
+        exact,
+        "its gradient vanishes at the solution",
+    )
 
 
 def _decomposition(A: SVDOperator, x: Tensor, y: Tensor) -> Iterator[Check]:

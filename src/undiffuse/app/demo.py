@@ -18,7 +18,9 @@ def demo(out: Path, seed: int = 0) -> Iterator[Event]:
     with as_file(files("undiffuse.assets") / "dog.jpg") as photograph:
         for degrade, noise in DEGRADATIONS.items():
             yield Note(f"{degrade}, noise {noise}")
-            config = RestoreConfig(image=photograph, degrade=degrade, noise=noise, out=out / degrade, seed=seed)
+            config = RestoreConfig(
+                image=photograph, degrade=degrade, noise=noise, out=out / degrade, seed=seed
+            )
             for event in run(config):
                 if isinstance(event, Done):
                     results.append(event.result)

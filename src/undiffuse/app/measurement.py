@@ -36,7 +36,9 @@ def open_measurement(config: RestoreConfig) -> Measurement:
 
 def _simulated(config: RestoreConfig) -> Measurement:
     if config.noise == "auto":
-        raise ValueError("--noise auto estimates the noise of a --measured picture; a simulation needs a number")
+        raise ValueError(
+            "--noise auto estimates the noise of a --measured picture; a simulation needs a number"
+        )
     if config.reference is not None:
         raise ValueError("--reference goes with --measured; a simulation compares with the picture itself")
     picture = read(config.image)
@@ -75,7 +77,8 @@ def _measured(config: RestoreConfig) -> Measurement:
         reference = read(config.reference).pixels[None]
         if reference.shape[1:] != shape:
             raise ValueError(
-                f"reference '{config.reference}' is {_times(reference.shape[1:])}; the restored picture is {_times(shape)}"
+                f"reference '{config.reference}' is {_times(reference.shape[1:])}, the restored picture "
+                f"{_times(shape)}; they must be of one size"
             )
     return Measurement(Problem(A, y, sigma_y), reference, error, picture.levels, tuple(notes))
 
@@ -86,7 +89,9 @@ def _noise_level(config: RestoreConfig, A: Operator, y: Tensor, notes: list[str]
         return 2 * config.noise, 0.05
     support = A.support
     sigma = estimate_sigma(y[0], None if support is None else support.expand(A.out_shape))
-    notes.append(f"noise estimated at {sigma / 2:.4f} (give --noise to set it; in units where white - black = 1)")
+    notes.append(
+        f"noise estimated at {sigma / 2:.4f} (give --noise to set it; in units where white - black = 1)"
+    )
     return sigma, 0.15  # on Kodak images at 0.01 to 0.1 the estimate is within 15 %
 
 

@@ -28,7 +28,9 @@ def check_folder(out: Path, image: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise ValueError(f"cannot write to output folder '{out}': {error.strerror}; choose another with --out") from None
+        raise ValueError(
+            f"cannot write to output folder '{out}': {error.strerror}; choose another with --out"
+        ) from None
     if image.resolve().parent == out.resolve() and image.stem.rpartition("_")[2] in ("restored", "degraded"):
         raise ValueError(f"'{image}' looks like a result in '{out}'; choose another output folder with --out")
 

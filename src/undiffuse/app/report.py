@@ -38,9 +38,14 @@ def _shown(result: "Restored") -> dict[str, Any]:
     if result.reference is not None:
         extra.append(("original", _embedded(result.reference)))
     if result.posterior is not None:
-        extra.append(("deviation of the draws: white is uncertain", _embedded(heat(result.posterior.deviation[0]))))
+        extra.append(
+            ("deviation of the draws: white is uncertain", _embedded(heat(result.posterior.deviation[0])))
+        )
     return {
-        **{name: getattr(result, name) for name in ("name", "config", "plan", "metrics", "certificate", "seconds")},
+        **{
+            name: getattr(result, name)
+            for name in ("name", "config", "plan", "metrics", "certificate", "seconds")
+        },
         "sigma_y": result.sigma_y,
         "notes": result.notes,
         "before": result.metrics.get("psnr_degraded", result.metrics.get("psnr_pinv")),

@@ -10,9 +10,9 @@ from torch import Tensor
 class SeededNoise:
     """N(0, I), one CPU generator for each image of the batch.
 
-    Image 17 gets the same numbers alone, in a batch of 64, after a resume and on any device: draws are made on the CPU in
-    the dtype asked for, and then moved. Calling it advances the generators; nothing else does, and no global state is read.
-    ValueError if the batch has another size than there are seeds.
+    Image 17 gets the same numbers alone, in a batch of 64, after a resume and on any device: draws are made
+    on the CPU in the dtype asked for, and then moved. Calling it advances the generators; nothing else does,
+    and no global state is read. ValueError if the batch has another size than there are seeds.
     """
 
     def __init__(self, seeds: Iterable[int]):

@@ -41,18 +41,21 @@ def renoise(x0: Tensor, eps: Tensor, sigma: Tensor, eta: float, noise: Noise) ->
 
 
 def like_image(sigma: Tensor | float, x: Tensor) -> Tensor:
-    """sigma as a tensor of x's dtype and device that broadcasts to it: () or (B, 1, 1, 1). (B,) is refused as ambiguous."""
+    """sigma as a tensor of x's dtype and device that broadcasts to it: () or (B, 1, 1, 1); (B,) is refused."""
     sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
     if sigma.ndim not in (0, x.ndim):
-        raise ValueError(f"sigma of shape {tuple(sigma.shape)} does not broadcast to x; use () or (B, 1, 1, 1)")
+        raise ValueError(
+            f"sigma of shape {tuple(sigma.shape)} does not broadcast to x; use () or (B, 1, 1, 1)"
+        )
     return sigma
 
 
 def fresh_noise(sigma: Tensor, sigma_next: Tensor, eta: float) -> tuple[Tensor, Tensor]:
     """(down, up) with down^2 + up^2 = sigma_next^2: x' = x0 + down eps + up n is DDIM's step from sigma to sigma_next.
 
-    up = eta sigma_next sqrt(1 - (sigma_next / sigma)^2): eta = 0 is deterministic, eta = 1 the variance of the DDPM
-    posterior q(x' | x, x0), which is the same in this coordinate and in the variance-preserving one up to its scale.
+    up = eta sigma_next sqrt(1 - (sigma_next / sigma)^2): eta = 0 is deterministic, eta = 1 the variance of
+    the DDPM posterior q(x' | x, x0), which is the same in this coordinate and in the variance-preserving one
+    up to its scale.
     """
     up = eta * sigma_next * (1 - (sigma_next / sigma) ** 2).clamp(min=0).sqrt()
     return (sigma_next**2 - up**2).clamp(min=0).sqrt(), up

@@ -14,9 +14,9 @@ def psnr(x: Tensor, reference: Tensor) -> Tensor:
 def ssim(x: Tensor, reference: Tensor) -> Tensor:
     """Structural similarity of each image, (B,) (Wang et al. 2004, eq. 13): mean over pixels and channels.
 
-    Gaussian window of 11 pixels and deviation 1.5, K = (0.01, 0.03), weighted (biased) moments, no padding: what
-    scikit-image gives with gaussian_weights=True, use_sample_covariance=False, averaged over its valid interior.
-    ValueError if a side is under 11 pixels.
+    Gaussian window of 11 pixels and deviation 1.5, K = (0.01, 0.03), weighted (biased) moments, no padding:
+    what scikit-image gives with gaussian_weights=True, use_sample_covariance=False, averaged over its valid
+    interior. ValueError if a side is under 11 pixels.
     """
     if min(x.shape[-2:]) < 11:
         raise ValueError(f"SSIM needs at least 11x11 pixels; this image has {x.shape[-2]}x{x.shape[-1]}")

@@ -90,7 +90,7 @@ class StationaryGaussian(nn.Module):
         return torch.stack(list(self._spectra(channels, height, width, like=self.power)))
 
     def vt(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> its coefficients in the eigenbasis, same shape, orthonormal; their variances are `spectrum`."""
+        """(B, C, H, W) -> coefficients in the eigenbasis, orthonormal; their variances are `spectrum`."""
         turned = self._turn(x)
         return torch.stack([dct2(turned[:, c]) for c in range(x.shape[1])], 1)
 

@@ -1,7 +1,7 @@
 """Restoration algorithms: each a function (denoise, problem, noise, options) -> Step."""
 
-from undiffuse.restore import compat as _compat  # noqa: F401 (registers ddrm_published)
 from undiffuse.restore.certificate import Certificate, certify
+from undiffuse.restore.compat import ddrm_published
 from undiffuse.restore.daps import daps
 from undiffuse.restore.ddnm import ddnm, ddnm_plus
 from undiffuse.restore.ddrm import ddrm, ddrm_start
@@ -25,6 +25,7 @@ __all__ = [
     "ddnm",
     "ddnm_plus",
     "ddrm",
+    "ddrm_published",
     "ddrm_start",
     "diffpir",
     "dps",

@@ -42,20 +42,25 @@ class Certificate:
         )
 
 
-def certify(problem: Problem, x: Tensor, /, *, sigma_error: float = 0.05, level: float = 0.99) -> list[Certificate]:
+def certify(
+    problem: Problem, x: Tensor, /, *, sigma_error: float = 0.05, level: float = 0.99
+) -> list[Certificate]:
     """A certificate for each image x (B, C, H, W).
 
-    For the true image, and for a draw from the exact posterior (which has the truth's distribution given y), m times the
-    ratio is chi-squared with m degrees of freedom. The range is its central `level`, widened by a relative error
-    `sigma_error` of sigma_y, for no noise level is known to a part in a thousand and m is often a million.
-    Noise-free data (sigma_y = 0) is held against NOISE_FREE.
+    For the true image, and for a draw from the exact posterior (which has the truth's distribution given y),
+    m times the ratio is chi-squared with m degrees of freedom. The range is its central `level`, widened by a
+    relative error `sigma_error` of sigma_y, for no noise level is known to a part in a thousand and m is
+    often a million. Noise-free data (sigma_y = 0) is held against NOISE_FREE.
     """
     residual = (problem.A(x) - problem.y).flatten(1).double()
     total = (residual**2).sum(1)
     m = problem.A.measurements
     if problem.sigma_y == 0:
         rms = (total / m).sqrt().tolist()
-        return [Certificate(r, 0.0, NOISE_FREE, m, 0.0, "consistent" if r <= NOISE_FREE else "inconsistent") for r in rms]
+        return [
+            Certificate(r, 0.0, NOISE_FREE, m, 0.0, "consistent" if r <= NOISE_FREE else "inconsistent")
+            for r in rms
+        ]
     tail = (1 - level) / 2
     low = chi_squared_quantile(tail, m) / m * (1 - sigma_error) ** 2
     high = chi_squared_quantile(1 - tail, m) / m * (1 + sigma_error) ** 2

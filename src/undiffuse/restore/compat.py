@@ -34,12 +34,17 @@ def ddrm_published(
     noise: Noise,
     /,
     *,
-    eta: Annotated[float, Field(ge=0, le=1, description="share of fresh noise in modes below the noise or unseen")] = 0.85,
-    eta_b: Annotated[float, Field(ge=0, le=1, description="trust in the data where it beats the current level")] = 1.0,
+    eta: Annotated[
+        float, Field(ge=0, le=1, description="share of fresh noise in modes below the noise or unseen")
+    ] = 0.85,
+    eta_b: Annotated[
+        float, Field(ge=0, le=1, description="trust in the data where it beats the current level")
+    ] = 1.0,
 ) -> Step:
     """`ddrm` with three quirks of the published code: strict comparisons, so that sigma' = sigma_y = 0 returns the
-    network's estimate without the data; zero singular values of operators that store them (`explicit_zeros`, the
-    deblurrings) take U^T y / sigma_y, which is noise, for a direction when sigma_y > 0; and its scale of x_T.
+    network's estimate without the data; zero singular values of operators that store them (`explicit_zeros`,
+    the deblurrings) take U^T y / sigma_y, which is noise, for a direction when sigma_y > 0; and its scale of
+    x_T.
     """
     A = decomposed(problem, "ddrm_published")
     sigma_y = problem.sigma_y

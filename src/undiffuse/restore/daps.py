@@ -1,5 +1,6 @@
 """DAPS: Decoupled Annealing Posterior Sampling (Zhang et al., CVPR 2025)."""
 
+import itertools
 from typing import Annotated
 
 import torch
@@ -16,7 +17,7 @@ from undiffuse.restore.problem import Problem
     "daps",
     summary="DAPS: a short path to x0, a draw of x0 given the data, fresh noise; any degradation",
     example="--algorithm daps:ode_steps=5 --steps 50",
-    calls=lambda options: options["ode_steps"],
+    calls="ode_steps",
 )
 def daps(
     denoise: Denoise,
@@ -25,26 +26,31 @@ def daps(
     /,
     *,
     ode_steps: Annotated[int, Field(ge=1, le=100, description="network calls at each level")] = 5,
-    data_std: Annotated[float, Field(gt=0, description="deviation of clean pixels: bounds the error of x0")] = 0.5,
+    data_std: Annotated[
+        float, Field(gt=0, description="deviation of clean pixels: bounds the error of x0")
+    ] = 0.5,
     langevin_steps: Annotated[int, Field(ge=1, le=10000, description="for non-linear degradations")] = 100,
     langevin_rate: Annotated[float, Field(gt=0, le=1, description="share of the largest stable step")] = 0.5,
-    floor: Annotated[float, Field(gt=0, description="smallest sigma_y that Langevin uses, [-1, 1] units")] = 0.01,
+    floor: Annotated[
+        float, Field(gt=0, description="smallest sigma_y that Langevin uses, [-1, 1] units")
+    ] = 0.01,
 ) -> Step:
     """DAPS (Zhang et al. 2025, algorithm 1): x0 by an ODE of `ode_steps` Euler steps, a draw from
     N(x0; xode, r^2 I) p(y | x0), then x = draw + sigma' n.
 
-    For a linear degradation the draw is exact, by perturb-and-solve, z = argmin |A z - y - sigma_y n1|^2 / sigma_y^2 +
-    |z - xode - r n2|^2 / r^2, where the paper runs Langevin; otherwise Langevin with at least `floor` for sigma_y, since
-    its step vanishes with it. r^2 = sigma^2 data_std^2 / (sigma^2 + data_std^2), the error of x0 under N(m, data_std^2 I);
-    the paper's r = sigma, sampled exactly, would not converge. With ode_steps = 1 (xode is then the mean E[x0 | x]) this is
-    Gibbs sampling, exact for that prior; more steps end at a sample instead of the mean, so that the spread is counted
-    twice: too wide, a number in tests/restore/test_bias.py. `ode_steps` network calls a level.
+    For a linear degradation the draw is exact, by perturb-and-solve, z = argmin |A z - y - sigma_y n1|^2 /
+    sigma_y^2 + |z - xode - r n2|^2 / r^2, where the paper runs Langevin; otherwise Langevin with at least
+    `floor` for sigma_y, since its step vanishes with it. r^2 = sigma^2 data_std^2 / (sigma^2 + data_std^2),
+    the error of x0 under N(m, data_std^2 I); the paper's r = sigma, sampled exactly, would not converge. With
+    ode_steps = 1 (xode is then the mean E[x0 | x]) this is Gibbs sampling, exact for that prior; more steps
+    end at a sample instead of the mean, so that the spread is counted twice: too wide, a number in
+    tests/restore/test_bias.py. `ode_steps` network calls a level.
     """
-    grid = torch.linspace(1, 0, ode_steps + 1, dtype=torch.float64) ** 7  # EDM's spacing, relative to sigma
+    grid = [(1 - i / ode_steps) ** 7 for i in range(ode_steps + 1)]  # EDM's spacing, relative to sigma
 
     def step(state: State, sigma_next: Tensor) -> State:
         x, sigma = state.x, state.sigma
-        for now, then in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
+        for now, then in itertools.pairwise(grid):
             estimate = denoise(x, now * sigma)
             x = estimate + then / now * (x - estimate)
         A, r = problem.A, sigma * data_std / (sigma**2 + data_std**2).sqrt()

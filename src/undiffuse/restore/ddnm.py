@@ -22,7 +22,8 @@ Eta = Annotated[float, Field(ge=0, le=1, description="share of fresh noise at ea
 def ddnm(denoise: Denoise, problem: Problem, noise: Noise, /, *, eta: Eta = 0.85) -> Step:
     """DDNM (Wang et al. 2023, eq. 13): x0 + A^+ (y - A x0), then renoised with a share eta of fresh noise.
 
-    Exact data for noise-free y. Noise would be amplified by 1/s at every step, so sigma_y > 0 is refused: use ddnm_plus.
+    Exact data for noise-free y. Noise would be amplified by 1/s at every step, so sigma_y > 0 is refused: use
+    ddnm_plus.
     """
     A = linear(problem, "ddnm")
     if problem.sigma_y > 0:

@@ -34,8 +34,12 @@ def ddrm(
     noise: Noise,
     /,
     *,
-    eta: Annotated[float, Field(ge=0, le=1, description="share of fresh noise in modes below the noise or unseen")] = 0.85,
-    eta_b: Annotated[float, Field(ge=0, le=1, description="trust in the data where it beats the current level")] = 1.0,
+    eta: Annotated[
+        float, Field(ge=0, le=1, description="share of fresh noise in modes below the noise or unseen")
+    ] = 0.85,
+    eta_b: Annotated[
+        float, Field(ge=0, le=1, description="trust in the data where it beats the current level")
+    ] = 1.0,
 ) -> Step:
     """DDRM (Kawar et al. 2022, eqs. 7-8), per coefficient of V^T x, with tau = sigma_y / s:
 
@@ -43,14 +47,15 @@ def ddrm(
         sigma' <  tau   c0 + sigma' (sqrt(1 - eta^2) (U^T y - s c0) / sigma_y + eta n)
         sigma' >= tau   (1 - eta_b) c0 + eta_b U^T y / s + sqrt(sigma'^2 - eta_b^2 tau^2) n
 
-    Defaults are the paper's. Departures from the authors' code, which `ddrm_published` reproduces: equality falls in the
-    last case, as in the paper (the code's strict `>` leaves sigma' = sigma_y = 0 to the first, so that its noise-free
-    result misses the data by about 1e-3); a zero singular value uses eps with noise as without (the code then takes the
-    frozen noise of the measurement for a direction); each image has its own noise; x_T is not divided by sigma_T.
+    Defaults are the paper's. Departures from the authors' code, which `ddrm_published` reproduces: equality
+    falls in the last case, as in the paper (the code's strict `>` leaves sigma' = sigma_y = 0 to the first,
+    so that its noise-free result misses the data by about 1e-3); a zero singular value uses eps with noise as
+    without (the code then takes the frozen noise of the measurement for a direction); each image has its own
+    noise; x_T is not divided by sigma_T.
 
-    Noise-free data is kept exactly. With noise it is no posterior sampler: it trusts what it measures as it stands, and
-    its variance on a Gaussian is 0.5 to 0.6 of the true one at 20 calls (numbers in tests/restore/test_bias.py).
-    Use pigdm for error bars. Needs an SVD: ValueError otherwise.
+    Noise-free data is kept exactly. With noise it is no posterior sampler: it trusts what it measures as it
+    stands, and its variance on a Gaussian is 0.5 to 0.6 of the true one at 20 calls (numbers in
+    tests/restore/test_bias.py). Use pigdm for error bars. Needs an SVD: ValueError otherwise.
     """
     A = decomposed(problem, "ddrm")
     sigma_y = problem.sigma_y

@@ -21,15 +21,18 @@ def diffpir(
     noise: Noise,
     /,
     *,
-    lam: Annotated[float, Field(gt=0, description="trust in the prior's estimate; 1 = its error is sigma")] = 1.0,
+    lam: Annotated[
+        float, Field(gt=0, description="trust in the prior's estimate; 1 = its error is sigma")
+    ] = 1.0,
     zeta: Annotated[float, Field(ge=0, le=1, description="share of fresh noise, as a variance")] = 0.3,
 ) -> Step:
     """DiffPIR (Zhu et al. 2023, algorithm 1): argmin_z |y - A z|^2 + lam (sigma_y / sigma)^2 |z - x0|^2, then renoised.
 
-    The noise direction is taken from the fitted estimate (eq. 17), with a variance share zeta of it fresh. The paper tunes
-    lam and zeta for each task; lam = 1 says that x0 is off by sigma, its error under a flat prior. sigma_y = 0 gives the
-    limit, the projection on the data (the code floors sigma_y at 0.001). Not a posterior sampler.
-    Closed form with an SVD, conjugate gradient without. ValueError for a non-linear degradation.
+    The noise direction is taken from the fitted estimate (eq. 17), with a variance share zeta of it fresh.
+    The paper tunes lam and zeta for each task; lam = 1 says that x0 is off by sigma, its error under a flat
+    prior. sigma_y = 0 gives the limit, the projection on the data (the code floors sigma_y at 0.001). Not a
+    posterior sampler. Closed form with an SVD, conjugate gradient without. ValueError for a non-linear
+    degradation.
     """
     A = linear(problem, "diffpir")
 

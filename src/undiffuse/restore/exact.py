@@ -14,7 +14,10 @@ from undiffuse.registry import RESTORERS
 from undiffuse.restore.problem import Problem, linear
 
 TOLERANCE = 1e-4  # of the residual for y, whitened: all modes count alike
-TOLERANCE_X = {torch.float32: 1e-6, torch.float64: 1e-9}  # of that for x, which the largest structures dominate
+TOLERANCE_X = {
+    torch.float32: 1e-6,
+    torch.float64: 1e-9,
+}  # of that for x, which the largest structures dominate
 FLOOR = 1e-3  # smallest sigma_y for x, [-1, 1] units: half of 8-bit rounding; the system is singular without
 
 
@@ -49,18 +52,20 @@ def exact(
     noise: Noise,
     /,
     *,
-    sample: Annotated[bool, Field(description="a draw from the posterior; false = its mean, best in PSNR")] = True,
+    sample: Annotated[
+        bool, Field(description="a draw from the posterior; false = its mean, best in PSNR")
+    ] = True,
 ) -> Step:
     """Draws from p(x0 | y) of a Gaussian prior N(m, C) by perturb-and-solve (Papandreou and Yuille 2010):
 
         argmin_z |A z - y - sigma_y n|^2 / sigma_y^2 + (z - x_p)^T C^-1 (z - x_p),  x_p ~ N(m, C)
 
-    or, with sample = false, its mean (n = 0, x_p = m), which is the Wiener filter for any linear A. The grid plays no part:
-    one level is enough, and the state's x is ignored.
+    or, with sample = false, its mean (n = 0, x_p = m), which is the Wiener filter for any linear A. The grid
+    plays no part: one level is enough, and the state's x is ignored.
 
-    Solved by preconditioned conjugate gradient, for y where y is a whole picture and for x otherwise (see `_for_data`, `_for_pixels`);
-    noise-free data is projected at the end. A hole of a hundred pixels across converges slowly: it is a little too smooth
-    when the iterations end.
+    Solved by preconditioned conjugate gradient, for y where y is a whole picture and for x otherwise (see
+    `_for_data`, `_for_pixels`); noise-free data is projected at the end. A hole of a hundred pixels across
+    converges slowly: it is a little too smooth when the iterations end.
 
     ValueError for a degradation that is not linear, or a prior that is not Gaussian.
     """
@@ -93,9 +98,10 @@ Correction = Callable[[Tensor], Tensor]  # residual y - A x -> C A^T (A C A^T + 
 def _for_data(A: LinearOperator, prior: GaussianPrior, variance: Tensor, problem: Problem) -> Correction:
     """Solve (A C A^T + sigma_y^2) z = r for z of the size of y, in the prior's basis at that size.
 
-    There A C A^T is nearly diagonal for blurs, reductions and weighted channels, exactly so for symmetric kernels with
-    reflecting boundary, even without noise. Preconditioned with its rows' norms, found by probing with random signs
-    (Bekas et al. 2007) after scaling by the prior's own spectrum, for its modes span eight orders of magnitude.
+    There A C A^T is nearly diagonal for blurs, reductions and weighted channels, exactly so for symmetric
+    kernels with reflecting boundary, even without noise. Preconditioned with its rows' norms, found by
+    probing with random signs (Bekas et al. 2007) after scaling by the prior's own spectrum, for its modes
+    span eight orders of magnitude.
     """
     y = problem.y
 
@@ -120,8 +126,8 @@ def _for_data(A: LinearOperator, prior: GaussianPrior, variance: Tensor, problem
 def _for_pixels(A: LinearOperator, prior: GaussianPrior, variance: Tensor, problem: Problem) -> Correction:
     """Solve (A^T A + sigma_y^2 C^-1) d = A^T r for d of the size of x: for missing pixels and coefficients.
 
-    Preconditioned with the sum of two inverse diagonals: of A^T A + sigma_y^2 C^-1 in the prior's basis, good for large
-    structures, and in the operator's, good for single missing pixels.
+    Preconditioned with the sum of two inverse diagonals: of A^T A + sigma_y^2 C^-1 in the prior's basis, good
+    for large structures, and in the operator's, good for single missing pixels.
     """
     weight = max(problem.sigma_y, FLOOR) ** 2
     precision, tolerance = weight / variance, TOLERANCE_X[problem.y.dtype]

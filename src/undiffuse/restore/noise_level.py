@@ -1,8 +1,13 @@
 """How noisy is this measurement? An estimate from the picture alone."""
 
+from collections.abc import Callable
+from typing import cast
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+eigenvalues = cast(Callable[[Tensor], Tensor], torch.linalg.eigvalsh)  # pyright: ignore[reportUnknownMemberType]
 
 PATCHES = 200_000  # of one image at most; memory stays under 150 MB
 SMOOTH = 0.25  # share of patches used; on eight Kodak images the error at 0.05 falls from 11 % (all) to 4 %
@@ -11,17 +16,20 @@ SMOOTH = 0.25  # share of patches used; on eight Kodak images the error at 0.05 
 def estimate_sigma(y: Tensor, support: Tensor | None = None) -> float:
     """Standard deviation of white Gaussian noise in an image y (C, H, W), in y's own units.
 
-    Chen, Zhu and Heng (ICCV 2015): clean patches lie near a subspace, so the small eigenvalues of the patch covariance
-    are the noise's alone. Sorted, the largest are dropped until the mean of the rest is no more than their median.
-    Departure: only the quarter of the patches whose 2x2 averages vary least is used, since photographs of grass have no
-    small eigenvalues; the averaging keeps the choice nearly blind to the noise itself.
-    `support` (broadcasts to y; 1 = measured) leaves out patches with a gap; the largest of 8x8 .. 3x3 with enough
-    whole patches is used (3x3 without that choice). Under-estimates where noise is not white (JPEG, demosaicing, resampling).
+    Chen, Zhu and Heng (ICCV 2015): clean patches lie near a subspace, so the small eigenvalues of the patch
+    covariance are the noise's alone. Sorted, the largest are dropped until the mean of the rest is no more
+    than their median. Departure: only the quarter of the patches whose 2x2 averages vary least is used, since
+    photographs of grass have no small eigenvalues; the averaging keeps the choice nearly blind to the noise
+    itself. `support` (broadcasts to y; 1 = measured) leaves out patches with a gap; the largest of 8x8 .. 3x3
+    with enough whole patches is used (3x3 without that choice). Under-estimates where noise is not white
+    (JPEG, demosaicing, resampling).
 
     ValueError if y is no image or has too few whole patches.
     """
     if y.ndim != 3:
-        raise ValueError(f"noise can be estimated from an image only, and this measurement has shape {tuple(y.shape)}")
+        raise ValueError(
+            f"noise can be estimated from an image only, and this measurement has shape {tuple(y.shape)}"
+        )
     known = torch.ones_like(y) if support is None else support.to(y).expand_as(y)
     for side in range(8, 2, -1):
         if min(y.shape[1:]) < 2 * side:
@@ -53,7 +61,7 @@ def _smoothest(patches: Tensor, side: int, count: int) -> Tensor:
 
 
 def _small_eigenvalues(patches: Tensor) -> float:
-    values = torch.linalg.eigvalsh(patches.T.cov()).clamp(min=0)  # ascending
+    values = eigenvalues(patches.T.cov()).clamp(min=0)  # ascending
     for kept in range(len(values), 0, -1):
         rest = values[:kept]
         if rest.mean() <= rest.median() * (1 + 1e-9):

@@ -16,11 +16,11 @@ from undiffuse.restore.problem import Problem, decomposed, noise_in_image
     example="--algorithm ilvr --degrade sr_bicubic8",
 )
 def ilvr(denoise: Denoise, problem: Problem, noise: Noise, /) -> Step:
-    """Noisy projection (ILVR, Choi et al. 2021, eq. 8, for any operator with an SVD): after a DDPM step, coefficients of
-    V^T x with tau = sigma_y / s <= sigma' become U^T y / s + sqrt(sigma'^2 - tau^2) n.
+    """Noisy projection (ILVR, Choi et al. 2021, eq. 8, for any operator with an SVD): after a DDPM step,
+    coefficients of V^T x with tau = sigma_y / s <= sigma' become U^T y / s + sqrt(sigma'^2 - tau^2) n.
 
-    Below the noise of a mode the prior has the last word, alone. Ignores how the replaced part constrains the rest within
-    a step: seams and too little spread; a baseline.
+    Below the noise of a mode the prior has the last word, alone. Ignores how the replaced part constrains the
+    rest within a step: seams and too little spread; a baseline.
     """
     A = decomposed(problem, "ilvr")
     known = A.inverse_coefficients(problem.y)
@@ -45,8 +45,9 @@ def ilvr(denoise: Denoise, problem: Problem, noise: Noise, /) -> Step:
 def repaint(denoise: Denoise, problem: Problem, noise: Noise, /) -> Step:
     """RePaint (Lugmayr et al. 2022, algorithm 1): the projection of `ilvr` with a mask of pixels.
 
-    Resampling is the grid's business: a grid that climbs (`grids.with_jumps`) through `loop.time_travel`. Noise in the
-    known pixels (the paper has none) is counted as in `ilvr`. ValueError for anything but inpainting.
+    Resampling is the grid's business: a grid that climbs (`grids.with_jumps`) through `loop.time_travel`.
+    Noise in the known pixels (the paper has none) is counted as in `ilvr`. ValueError for anything but
+    inpainting.
     """
     if not isinstance(problem.A, Inpaint):
         raise ValueError(

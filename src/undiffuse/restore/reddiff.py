@@ -18,7 +18,7 @@ class Adam(NamedTuple):
     mu: Tensor
     first: Tensor
     second: Tensor
-    count: int
+    updates: int
 
 
 def first_guess(problem: Problem) -> Tensor:
@@ -56,10 +56,9 @@ def reddiff(
 
         mean |y - A mu|^2 / 2 + lam sigma mean( stop(eps(mu + sigma n) - n) mu ).
 
-    Adam's betas (0.9, 0.99), lam 0.25 and rate 0.1 are the authors' code's; so is the
-    start (see `first_guess`). x = mu + sigma n, so n is read off the
-    state. Returns an estimate near the posterior's mode, no sample: its spread over seeds is not an error bar, and the
-    noise level is not used.
+    Adam's betas (0.9, 0.99), lam 0.25 and rate 0.1 are the authors' code's; so is the start (see
+    `first_guess`). x = mu + sigma n, so n is read off the state. Returns an estimate near the posterior's
+    mode, no sample: its spread over seeds is not an error bar, and the noise level is not used.
     """
 
     def step(state: State, sigma_next: Tensor) -> State:
@@ -82,7 +81,7 @@ def reddiff(
 
 
 def _update(adam: Adam, gradient: Tensor, rate: float) -> Adam:
-    count = adam.count + 1
+    count = adam.updates + 1
     first = 0.9 * adam.first + 0.1 * gradient
     second = 0.99 * adam.second + 0.01 * gradient**2
     direction = (first / (1 - 0.9**count)) / ((second / (1 - 0.99**count)).sqrt() + 1e-8)
