@@ -108,7 +108,7 @@ def sheet(result: "Restored") -> bytes:
     height, width = result.restored.shape[1:]
     scale = min(1.0, PANEL / max(height, width))
     whole = (max(1, round(width * scale)), max(1, round(height * scale)))
-    row, column, side = _detail(result.restored)
+    row, column, side = _detail(result.restored if result.reference is None else result.reference)
     canvas = Image.new(
         "RGB",
         (MARGIN + len(shown) * (whole[0] + MARGIN), CAPTION + whole[1] + MARGIN + whole[0] + MARGIN),
@@ -146,7 +146,8 @@ def _detail(pixels: Tensor) -> tuple[int, int, int]:
     """(row, column, side) of the square with most texture: a fifth of the shorter side, at least 16."""
     grey = pixels.mean(0, keepdim=True)[None]
     side = min(*grey.shape[2:], max(16, min(grey.shape[2:]) // 5))
-    edges = functional.avg_pool2d((grey - functional.avg_pool2d(grey, 3, 1, 1)) ** 2, side, max(1, side // 4))
+    fine = grey - functional.avg_pool2d(grey, 3, 1, 1, count_include_pad=False)
+    edges = functional.avg_pool2d(fine**2, side, max(1, side // 4))
     at = int(torch.argmax(edges).item())
     columns, stride = edges.shape[3], max(1, side // 4)
     return at // columns * stride, at % columns * stride, side
