@@ -81,10 +81,17 @@ def append_metrics(path: Path, result: "Restored") -> Path:
 
 
 def heat(deviation: Tensor) -> Tensor:
-    """A deviation map (C, H, W) as a grey picture (1, H, W): black = 0, white = its 99.5 % quantile."""
-    mean = deviation.square().mean(0, keepdim=True).sqrt()
-    top = np.quantile(mean.numpy(), 0.995)
-    return 2 * (mean / max(float(top), 1e-6)).clamp(0, 1) - 1
+    """A deviation map (C, H, W) as a grey picture (1, H, W): black = 0, white = `white(deviation)`."""
+    return 2 * (_over_channels(deviation) / white(deviation)).clamp(0, 1) - 1
+
+
+def white(deviation: Tensor) -> float:
+    """The deviation that is shown white: the 99.5 % quantile over pixels, root mean square over channels."""
+    return max(float(np.quantile(_over_channels(deviation).numpy(), 0.995)), 1e-6)
+
+
+def _over_channels(deviation: Tensor) -> Tensor:
+    return deviation.square().mean(0, keepdim=True).sqrt()
 
 
 def panels(result: "Restored") -> list[tuple[str, Tensor]]:
@@ -98,7 +105,8 @@ def panels(result: "Restored") -> list[tuple[str, Tensor]]:
     what = "restored" if result.posterior is None else f"mean of {result.config.draws} draws"
     found.append((f"{what}{quality}", result.restored))
     if result.posterior is not None:
-        found.append(("deviation (white = uncertain)", heat(result.posterior.deviation[0])))
+        deviation = result.posterior.deviation[0]
+        found.append((f"deviation, white = {white(deviation) / 2:.2g}", heat(deviation)))
     return [(caption, functional.interpolate(p[None], size)[0]) for caption, p in found]
 
 

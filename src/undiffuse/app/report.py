@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from torch import Tensor
 
-from undiffuse.app.outputs import as_image, heat, panels, save_bytes
+from undiffuse.app.outputs import as_image, heat, panels, save_bytes, white
 
 if TYPE_CHECKING:
     from undiffuse.app.restore import Restored
@@ -38,9 +38,9 @@ def _shown(result: "Restored") -> dict[str, Any]:
     if result.reference is not None:
         extra.append(("original", _embedded(result.reference)))
     if result.posterior is not None:
-        extra.append(
-            ("deviation of the draws: white is uncertain", _embedded(heat(result.posterior.deviation[0])))
-        )
+        deviation = result.posterior.deviation[0]
+        caption = f"deviation of the draws: black is certain, white is {white(deviation) / 2:.2g} (white - black = 1)"
+        extra.append((caption, _embedded(heat(deviation))))
     return {
         **{
             name: getattr(result, name)
