@@ -16,13 +16,16 @@ class CosineAxis(Axis):
     H(m). Subsampling to h = n / factor points folds modes 2jh + k and 2jh - k onto low mode k with sign
     (-1)^j, and odd multiples of h onto zero. Within each such group of `factor` modes one Householder
     reflection completes the SVD: O(n log n) and nothing dense. The first h spectral coefficients are the
-    range, in order of frequency.
+    range, in order of frequency. A short kernel is applied as a sum of shifted copies, which is faster still.
 
     The kernel has even length for even factors and odd length otherwise (the centre of an even block lies
     between two samples); n must be divisible by factor. A kernel longer than the line is reflected as often
     as needed.
     """
 
+    SHORT = 24  # taps per factor up to which a sum of shifted copies beats two transforms
+
+    taps: Tensor
     gain: Tensor
     mirror: Tensor
     sign: Tensor
@@ -44,6 +47,9 @@ class CosineAxis(Axis):
         gain[2::2, 0] *= 2**0.5  # onto the constant low mode, whose norm is 1/h and not 2/h
         mirror, sign, s = reflector(gain)
         s = torch.where(s < numerical_zero(s, n), 0, s)
+        self.overhang = (len(kernel) - factor) // 2  # how far the kernel reaches beyond the line
+        self.short = len(kernel) <= self.SHORT * factor and 0 <= self.overhang <= n and bool((s > 0).all())
+        self.register_buffer("taps", kernel.double().clone())
         self.register_buffer("gain", gain * (s > 0))  # (factor, h)
         self.register_buffer("mirror", mirror)  # (factor, h)
         self.register_buffer("sign", sign * (s > 0))  # (h,)
@@ -64,15 +70,38 @@ class CosineAxis(Axis):
         return idct(c.narrow(dim, 0, self.m) * along(self.sign, dim), dim)
 
     def map(self, x: Tensor, dim: int) -> Tensor:
-        return idct((self._fold(dct(x, dim), dim) * along(self.gain, dim)).sum(dim - 1), dim)
+        if not self.short:
+            return idct((self._fold(dct(x, dim), dim) * along(self.gain, dim)).sum(dim - 1), dim)
+        before, after = x.narrow(dim, 0, self.overhang), x.narrow(dim, self.n - self.overhang, self.overhang)
+        x = torch.cat([before.flip(dim), x, after.flip(dim)], dim)
+        y = self.taps[0] * self._tap(x, 0, dim)
+        for k in range(1, len(self.taps)):
+            y.addcmul_(self.taps[k], self._tap(x, k, dim))
+        return y
 
     def transpose(self, y: Tensor, dim: int) -> Tensor:
-        return idct(self._unfold(dct(y, dim).unsqueeze(dim - 1) * along(self.gain, dim), dim), dim)
+        if not self.short:
+            return idct(self._unfold(dct(y, dim).unsqueeze(dim - 1) * along(self.gain, dim), dim), dim)
+        reach = self.overhang
+        shape = list(y.shape)
+        shape[dim] = self.n + 2 * reach
+        x = y.new_zeros(shape)
+        for k in range(len(self.taps)):
+            self._tap(x, k, dim).addcmul_(self.taps[k], y)
+        inside = x.narrow(dim, reach, self.n)
+        inside.narrow(dim, 0, reach).add_(x.narrow(dim, 0, reach).flip(dim))
+        inside.narrow(dim, self.n - reach, reach).add_(x.narrow(dim, self.n + reach, reach).flip(dim))
+        return inside
 
     def inverse(self, y: Tensor, dim: int) -> Tensor:
         s = self.s[: self.m]
         c = dct(y, dim) * along(torch.where(s > 0, 1 / s**2, 0), dim)
         return idct(self._unfold(c.unsqueeze(dim - 1) * along(self.gain, dim), dim), dim)
+
+    def _tap(self, x: Tensor, k: int, dim: int) -> Tensor:
+        """Every factor-th sample of the extended line from k on: what tap k sees, a view."""
+        first = x.narrow(dim, k, (self.m - 1) * self.factor + 1)
+        return first[(..., slice(None, None, self.factor), *[slice(None)] * (-dim - 1))]
 
     def _fold(self, c: Tensor, dim: int) -> Tensor:
         """Modes -> (factor, h) at dim - 1, dim: column k holds all modes that alias to k."""
