@@ -171,11 +171,17 @@ def _load_plugins(paths: Iterable[Path]) -> None:
 
 
 def _listing(table: Any) -> None:
+    """Every name with what it is, an example, and its options or the name whose options it fixes."""
     from undiffuse.config import describe
 
     for name in table:
         entry = table[name]
         typer.echo(f"{name}\n    {entry.summary}\n    example: {entry.example}")
+        if entry.preset:
+            base = next(other for other in table if table[other].factory is entry.factory)
+            fixed = ", ".join(f"{key}={value}" for key, value in entry.preset.items())
+            typer.echo(f"    is {base} with {fixed}; its other options can be given too")
+            continue
         for line in describe(entry):
             typer.echo(f"        {line}")
 
