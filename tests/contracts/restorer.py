@@ -9,7 +9,7 @@ from undiffuse.core.grids import karras
 from undiffuse.core.loop import last, sample
 from undiffuse.core.noise import SeededNoise
 from undiffuse.core.state import Denoise
-from undiffuse.operators.base import LinearOperator, Operator
+from undiffuse.operators.base import Operator
 from undiffuse.registry import Entry
 from undiffuse.restore import Problem, start
 
@@ -90,6 +90,19 @@ def same_alone_and_in_a_batch(entry: Entry, denoise: Denoise, problem: Problem, 
         )
 
 
+def takes_a_grid_for_each_image(entry: Entry, denoise: Denoise, problem: Problem, tolerance: float) -> None:
+    """Images on grids of their own get what they get alone; one whose grid has ended stays where it is."""
+    assert len(problem.y) == 3, "give three measurements"
+    short = karras(3, 0.05, 3.0)
+    grids = [karras(6), karras(6, 0.1, 10.0), short]
+    sigmas = torch.stack([*grids[:2], torch.cat([short, short.new_zeros(3)])], 1)[:, :, None, None, None]
+    together = run(entry, denoise, problem, [0, 1, 2], sigmas=sigmas)
+    for i, grid in enumerate(grids):
+        single = Problem(problem.A, problem.y[i : i + 1], problem.sigma_y)
+        alone = run(entry, denoise, single, [i], sigmas=grid)
+        torch.testing.assert_close(together[i], alone[0], **_close(tolerance))
+
+
 def _close(tolerance: float) -> dict[str, float]:
     return {"rtol": tolerance, "atol": tolerance}
 
@@ -116,7 +129,3 @@ def moments(draws: Tensor, mean: Tensor, covariance: Tensor) -> Moments:
     exact = covariance.diagonal().sum()
     shift = (draws.mean(0) - mean[0]).square().sum()
     return Moments((shift / exact).sqrt().item(), (draws.var(0).sum() / exact).item())
-
-
-def is_linear(A: Operator) -> bool:
-    return isinstance(A, LinearOperator)

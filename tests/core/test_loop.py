@@ -34,6 +34,20 @@ def test_a_grid_for_each_image():
         next(sample(to_level, X, sigmas[..., 0, 0, 0]))
 
 
+def test_an_image_whose_grid_has_ended_is_left_alone():
+    """Steps divide by sigma: what they say of an image at 0 is not asked."""
+
+    def step(state, sigma_next):
+        return State(state.x + sigma_next / state.sigma, sigma_next, state.x / state.sigma)
+
+    ended = torch.tensor([2.0, 0.0, 0.0, 0.0]).double()
+    sigmas = torch.stack([karras(3), ended], 1)[:, :, None, None, None]
+    states = list(sample(step, X, sigmas))
+    assert all(state.x.isfinite().all() and state.x0.isfinite().all() for state in states[1:])
+    assert torch.equal(states[-1].x[1], states[1].x[1]) and torch.equal(states[-1].x0[1], states[1].x0[1])
+    assert not torch.equal(states[-1].x[0], states[1].x[0])
+
+
 @pytest.mark.parametrize("outside", [True, False])
 def test_grad_mode_inside_and_outside(outside):
     inside = []

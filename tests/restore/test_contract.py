@@ -91,9 +91,9 @@ def test_batches_and_inputs(algorithm, name):
     contract.keeps_its_input(RESTORERS[algorithm], prior, problem)
     # float64: the same sums in another order of vectorisation; Adam divides by a small root, so RED-diff gets
     # more.
-    contract.same_alone_and_in_a_batch(
-        RESTORERS[algorithm], prior, problem, 1e-7 if algorithm == "reddiff" else 1e-9
-    )
+    tolerance = 1e-7 if algorithm == "reddiff" else 1e-9
+    contract.same_alone_and_in_a_batch(RESTORERS[algorithm], prior, problem, tolerance)
+    contract.takes_a_grid_for_each_image(RESTORERS[algorithm], prior, problem, tolerance)
 
 
 @pytest.mark.parametrize("sigma_y", [-0.1, float("nan"), float("inf")])
