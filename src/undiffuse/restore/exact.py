@@ -21,6 +21,10 @@ TOLERANCE_X = {
 FLOOR = 1e-3  # smallest sigma_y for x, [-1, 1] units: half of 8-bit rounding; the system is singular without
 
 
+PROBES = 8  # random products by which the rows of a matrix are weighed
+DIAGONAL = 1e-3  # two products with random signs as close as this: a diagonal matrix, rounding apart
+
+
 class GaussianPrior(Protocol):
     """A Gaussian that is diagonal in an orthonormal basis: x0 = mean + V c, c ~ N(0, diag(spectrum))."""
 
@@ -110,9 +114,8 @@ def _for_data(A: LinearOperator, prior: GaussianPrior, variance: Tensor, problem
         return prior.vt(seen) + problem.sigma_y**2 * z
 
     scale = (prior.spectrum(*A.out_shape).to(y) + problem.sigma_y**2).sqrt()
-    signs = _signs(8, A.out_shape, y)
-    rows = covariance(signs / scale) / scale
-    inverse = 1 / (scale**2 * rows.square().mean(0).sqrt())
+    norms = _row_norms(lambda z: covariance(z / scale) / scale, y[:1])
+    inverse = 1 / (scale**2 * norms)
 
     def correct(residual: Tensor) -> Tensor:
         z = conjugate_gradient(
@@ -131,7 +134,7 @@ def _for_pixels(A: LinearOperator, prior: GaussianPrior, variance: Tensor, probl
     """
     weight = max(problem.sigma_y, FLOOR) ** 2
     precision, tolerance = weight / variance, TOLERANCE_X[problem.y.dtype]
-    signs = _signs(1, A.in_shape, problem.y)
+    signs = _signs(variance[None], torch.Generator().manual_seed(0))
     seen = (signs * prior.vt(A.adjoint(A(prior.v(signs))))).mean().clamp(min=1e-6)
     smooth = 1 / (seen + precision)
 
@@ -150,6 +153,21 @@ def _for_pixels(A: LinearOperator, prior: GaussianPrior, variance: Tensor, probl
     return correct
 
 
-def _signs(count: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Random signs (count, *shape), always the same ones."""
-    return torch.randint(0, 2, (count, *shape), generator=torch.Generator().manual_seed(0)).to(like) * 2 - 1
+def _row_norms(apply: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    """The norm of each row of a matrix: the root mean square of its products with random signs.
+
+    One product at a time, for memory. Where the first two agree the matrix is diagonal, and they are enough.
+    """
+    generator = torch.Generator().manual_seed(0)
+    first = apply(_signs(like, generator)).square()
+    total, count = first + apply(_signs(like, generator)).square(), 2
+    if (total - 2 * first).norm() > DIAGONAL * first.norm():
+        while count < PROBES:
+            total, count = total + apply(_signs(like, generator)).square(), count + 1
+    return (total / count).sqrt()
+
+
+def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Random signs of the shape, dtype and device of `like`; drawn as bytes, for memory."""
+    bits = torch.randint(0, 2, like.shape, generator=generator, dtype=torch.uint8)
+    return bits.to(like) * 2 - 1
