@@ -183,6 +183,6 @@ def describe(entry: Entry, /) -> list[str]:
         ]
         choices = [str(c) for c in typing.get_args(field.annotation) if isinstance(c, str)]
         allowed = " | ".join(choices) or ", ".join(limits)
-        shown = "required" if field.is_required() else "not given" if default is None else default
+        shown = "required" if field.is_required() else "..." if default is None else default
         lines.append(f"{name}={shown}  {field.description or ''}" + (f" ({allowed})" if allowed else ""))
     return lines
