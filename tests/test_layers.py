@@ -17,6 +17,7 @@ EVERYTHING = {
     "metrics",
     "app",
     "assets",
+    "training",
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "registry": set(),
@@ -27,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "samplers": {"core", "priors", "registry"},
     "operators": {"core", "config", "registry"},  # config: operators/build.py reads options from text
     "restore": {"core", "operators", "samplers", "registry"},  # a conditional denoiser goes into any sampler
+    "training": {"core", "priors"},
     "app": EVERYTHING,
     "cli": EVERYTHING,
     "__init__": EVERYTHING,
