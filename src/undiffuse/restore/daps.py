@@ -40,7 +40,9 @@ def daps(
 
     For a linear degradation the draw is exact, by perturb-and-solve, z = argmin |A z - y - sigma_y n1|^2 /
     sigma_y^2 + |z - xode - r n2|^2 / r^2, where the paper runs Langevin; otherwise Langevin with at least
-    `floor` for sigma_y, since its step vanishes with it. r^2 = sigma^2 data_std^2 / (sigma^2 + data_std^2),
+    `floor` for sigma_y, since its step vanishes with it. The step follows the steepest slope of A met so far
+    in the image, so that it cannot diverge; very steep ones (gamma below 0.5, gains above 4) make it short,
+    and the data is then not reached. r^2 = sigma^2 data_std^2 / (sigma^2 + data_std^2),
     the error of x0 under N(m, data_std^2 I); the paper's r = sigma, sampled exactly, would not converge. With
     ode_steps = 1 (xode is then the mean E[x0 | x]) this is Gibbs sampling, exact for that prior; more steps
     end at a sample instead of the mean, so that the spread is counted twice: too wide, a number in
@@ -66,14 +68,19 @@ def daps(
 
     def langevin(centre: Tensor, r: Tensor) -> Tensor:
         sigma_y = max(problem.sigma_y, floor)
-        rate = langevin_rate / (1 / r**2 + 1 / sigma_y**2)
-        z = centre
+        z, steepest = centre, torch.ones_like(centre[:, :1, :1, :1])  # |A'|^2, 1 or more
         for _ in range(langevin_steps):
             with torch.enable_grad():
                 z = z.detach().requires_grad_()
-                misfit = ((problem.y - problem.A(z)) ** 2).sum() / (2 * sigma_y**2)
-                (gradient,) = torch.autograd.grad(misfit, z)
+                misfit = problem.y - problem.A(z)
+                signs = torch.where(misfit < 0, -1.0, 1.0).to(
+                    misfit
+                )  # A'^T signs: slopes, where A' is diagonal
+                (slopes,) = torch.autograd.grad(misfit, z, signs, retain_graph=True)
+                (gradient,) = torch.autograd.grad(misfit, z, misfit / sigma_y**2)
             z = z.detach()
+            steepest = torch.maximum(steepest, slopes.square().amax((1, 2, 3), keepdim=True))
+            rate = langevin_rate / (1 / r**2 + steepest / sigma_y**2)
             z = z - rate * (gradient + (z - centre) / r**2) + (2 * rate).sqrt() * noise(z)
         return z
 
