@@ -10,6 +10,7 @@ EVERYTHING = {
     "registry",
     "config",
     "core",
+    "networks",
     "priors",
     "samplers",
     "operators",
@@ -24,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"registry"},
     "core": set(),
     "metrics": set(),
+    "networks": {"registry"},
     "priors": {"core", "registry"},
     "samplers": {"core", "priors", "registry"},
     "operators": {"core", "config", "registry"},  # config: operators/build.py reads options from text

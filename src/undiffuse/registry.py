@@ -1,4 +1,4 @@
-"""Names for what users choose from: degradations, samplers, restorers, priors.
+"""Names for what users choose from: degradations, samplers, restorers, priors, networks.
 
 A factory is registered with `@TABLE.register(name, ...)`. In its signature, what stands before `/` is a
 runtime object, what stands after `*` is an option: the command line, configurations and reports read the
@@ -83,6 +83,7 @@ class Registry:
 
 OPERATORS = Registry("degradation")
 PRIORS = Registry("prior")
+NETWORKS = Registry("network")  # of configurations; their build() gives the network
 SAMPLERS = Registry("sampler")
 RESTORERS = Registry("algorithm")
 

@@ -1,0 +1,13 @@
+"""Weights that anyone can draw again, for goldens of networks too large to store."""
+
+import torch
+
+
+def seeded(net, seed):
+    """The network with matrices N(0, 1 / fan_in), gains N(1, 0.2^2), all else N(0, 0.1^2), rounded to bfloat16."""
+    draws = torch.Generator().manual_seed(seed)
+    for name, value in net.state_dict().items():
+        gain = value.ndim == 1 and name.endswith("weight")
+        deviation = 0.2 if gain else 0.1 if value.ndim == 1 else value[0].numel() ** -0.5
+        value.copy_((gain + deviation * torch.randn(value.shape, generator=draws)).bfloat16())
+    return net.eval()
