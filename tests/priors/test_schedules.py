@@ -119,6 +119,9 @@ def test_lint_finds_nothing_in_good_schedules():
             (1 - schedules.linear(250, rescale=False)).cumprod(0),
             ["keeps 28.2 %", "multiply them by 1000/T for T = 250"],
         ),
+        ((1 - schedules.quad(2000)).cumprod(0), ["betas 0.0001 to 0.02 are for T = 1000"]),
+        ((1 - schedules.sigmoid(2000)).cumprod(0), ["multiply them by 1000/T for T = 2000"]),
+        ((1 - schedules.quad(4000, 0.00085, 0.012)).cumprod(0), ["betas 0.00085 to 0.012 are for T = 1000"]),
     ],
 )
 def test_lint(abar, words):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 SIGNAL_LEFT = 1e-3  # abar_T above this: the last level still shows sqrt(1e-3) = 3 % of the image's contrast
 FIRST_SIGMA = 0.1  # sigma_1 above this: the last step removes 13/255 of noise in one go
+PUBLISHED = ((1e-4, 0.02), (0.00085, 0.012))  # first and last beta at T = 1000: DDPM, Stable Diffusion
 
 
 class DiscreteSchedule:
@@ -124,9 +125,9 @@ def lint(schedule: DiscreteSchedule | Tensor) -> list[str]:
     if abar[0] < 1 / (1 + FIRST_SIGMA**2):
         first = (1 / abar[0].item() - 1) ** 0.5 if abar[0] > 0 else math.inf
         findings.append(f"The first level has sigma {first:.3f}, which the last step removes at once.")
-    if len(betas) != 1000 and _is_plain_linear(betas):
+    if len(betas) != 1000 and (ends := _meant_for_1000(betas)):
         findings.append(
-            f"The betas 1e-4 to 0.02 are for T = 1000; multiply them by 1000/T for T = {len(betas)}."
+            f"The betas {ends[0]:g} to {ends[1]:g} are for T = 1000; multiply them by 1000/T for T = {len(betas)}."
         )
     return findings
 
@@ -137,9 +138,14 @@ def _from_cosine(T: int, power: int) -> Tensor:
     return _within((1 - f[1:] / f[:-1]).clamp(max=0.999))
 
 
-def _is_plain_linear(betas: Tensor) -> bool:
-    plain = torch.linspace(1e-4, 0.02, len(betas), dtype=torch.float64)
-    return torch.allclose(betas, plain, rtol=1e-2, atol=1e-6)
+def _meant_for_1000(betas: Tensor) -> tuple[float, float] | None:
+    """The ends of a published schedule of 1000 steps that these betas are, whatever their number."""
+    T = len(betas)
+    for start, end in PUBLISHED:
+        for plain in (linear(T, start, end, rescale=False), quad(T, start, end), sigmoid(T, start, end)):
+            if torch.allclose(betas, plain, rtol=1e-2, atol=1e-6):
+                return start, end
+    return None
 
 
 def _within(betas: Tensor) -> Tensor:
