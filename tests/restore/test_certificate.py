@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from undiffuse.operators import Identity
+from undiffuse.operators import Identity, Inpaint
 from undiffuse.restore import Problem, certify
 from undiffuse.restore.certificate import chi_squared_quantile
 
@@ -29,6 +29,18 @@ def test_truth_is_consistent():
     exact, x = problem(0.1)
     assert [c.verdict for c in certify(exact, x)] == ["consistent"] * 4
     assert all(c.ratio == pytest.approx(1, abs=4 * math.sqrt(2 / (3 * 32 * 40))) for c in certify(exact, x))
+
+
+@pytest.mark.parametrize("filler", [1.0, math.nan])
+def test_what_a_picture_shows_in_its_gaps_does_not_count(filler):
+    exact, x = problem(0.1)
+    mask = torch.rand(SHAPE[1:], generator=torch.Generator().manual_seed(1)) > 0.4
+    A = Inpaint(SHAPE, mask).float()
+    clean = Problem(A, torch.where(mask, exact.y, 0), 0.1)
+    painted = Problem(A, torch.where(mask, exact.y, filler), 0.1)
+    assert certify(painted, x) == certify(clean, x)
+    assert {c.verdict for c in certify(painted, x)} == {"consistent"}
+    assert certify(painted, x)[0].measurements == 3 * int(mask.sum())
 
 
 def test_copying_the_data_is_over_fitting():

@@ -15,7 +15,8 @@ from undiffuse.operators.base import LinearOperator, Operator, SVDOperator
 class Problem:
     """A measurement. y: (B, *A.out_shape); sigma_y: standard deviation of its noise in [-1, 1] units, 0 = noise-free.
 
-    ValueError if y has another shape, is not finite, or sigma_y is not a number >= 0.
+    What y holds where A measures nothing (a missing pixel; NaN, too) is dropped: it is 0 here. ValueError if y
+    has another shape, is not finite, or sigma_y is not a number >= 0.
     """
 
     A: Operator
@@ -28,6 +29,8 @@ class Problem:
             raise ValueError(f"the measurement is {_size(self.y)}, but the degradation gives {expected}")
         if not math.isfinite(self.sigma_y) or self.sigma_y < 0:
             raise ValueError(f"noise level {self.sigma_y}; expected a number >= 0 (0 = noise-free)")
+        if self.A.support is not None:  # residuals, and so the certificate, run over all of y
+            object.__setattr__(self, "y", torch.where(self.A.support > 0, self.y, 0))
         if not torch.isfinite(self.y).all():
             raise ValueError("the measurement holds NaN or infinite values; mask them out with inp:mask=FILE")
 
