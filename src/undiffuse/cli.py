@@ -1,6 +1,8 @@
 """The command line. Nothing heavy is imported before a command runs, so that --help is instant."""
 
+import io
 import os
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +22,9 @@ app = typer.Typer(
 )
 check_app = typer.Typer(help="Verify that something is what it says.", rich_markup_mode=None)
 app.add_typer(check_app, name="check")
+
+INTERRUPTED = 130  # exit code
+LONGEST = 1200  # characters of an error
 
 Plugins = Annotated[
     list[Path], typer.Option("--plugin", help="Python file that registers names of your own; it is run.")
@@ -167,7 +172,12 @@ def _load_plugins(paths: Iterable[Path]) -> None:
 
     load_entry_points()
     for path in paths:
-        load_plugin(path)
+        try:
+            load_plugin(path)
+        except SystemExit as stop:
+            raise ValueError(
+                f"plugin '{path}' called exit({stop.code}); it may only register names"
+            ) from None
 
 
 def _listing(table: Any) -> None:
@@ -205,9 +215,9 @@ def _show(events: "Iterable[Event]") -> "Iterable[Any]":
                     task, completed=event.done, total=event.total, description=event.label, visible=True
                 )
             elif isinstance(event, kinds.Note):
-                console.print(event.text, markup=False, soft_wrap=True)
+                console.print(_plain(event.text), markup=False, soft_wrap=True)
             elif isinstance(event, kinds.Saved):
-                console.print(f"wrote {event.path}", markup=False, soft_wrap=True)
+                console.print(_plain(f"wrote {event.path}"), markup=False, soft_wrap=True)
             else:
                 yield event.result
     finally:
@@ -225,12 +235,16 @@ def _summary(result: Any) -> None:
             + ", "
         )
         quality += f"SSIM {metrics['ssim']:.3f}, " if "ssim" in metrics else ""
-    typer.echo(f"{result.name}, {result.config.degrade}: {quality}{result.seconds:.1f} s")
+    typer.echo(f"{_plain(f'{result.name}, {result.config.degrade}')}: {quality}{result.seconds:.1f} s")
     typer.echo(f"  {result.certificate}")
 
 
 def main() -> None:
     """Run; every error is one line, with exit code 2 for the user's mistakes and 1 for ours."""
+    # Large tensors in large pages: a photograph of 12 megapixels takes half the time. Read when torch loads.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except typer.Exit as stop:
@@ -239,24 +253,34 @@ def main() -> None:
         context = getattr(error, "ctx", None)
         _fail(f"{error.format_message()} (see {context.command_path if context else 'undiffuse'} --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; files already written are complete", 130)
+        _fail("interrupted; files already written are complete", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except (ValueError, OSError) as error:
         _fail(str(error), 2)
-    except MemoryError:
-        _fail("out of memory; use a smaller picture or fewer draws", 2)
     except Exception as error:
         if os.environ.get("UNDIFFUSE_DEBUG"):
             raise
+        if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
+            _fail("out of memory; use a smaller picture or fewer draws", 2)
         _fail(f"internal error: {type(error).__name__}: {error} (UNDIFFUSE_DEBUG=1 shows where)", 1)
+    if code == INTERRUPTED:  # typer returns it for Ctrl-C, in silence
+        _fail("interrupted; files already written are complete", INTERRUPTED)
     sys.exit(code or 0)
 
 
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write("error: " + " ".join(message.split()) + "\n")
+    text = _plain(message)
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    sys.stderr.write(f"error: {text}\n")
     sys.exit(code)
+
+
+def _plain(text: str) -> str:
+    """One line without control characters: names of files can hold anything, also what moves the cursor."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 if __name__ == "__main__":

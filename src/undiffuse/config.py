@@ -41,7 +41,11 @@ def options(factory: Callable[..., Any], /) -> type[Options]:
     for parameter in inspect.signature(factory).parameters.values():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
-        assert parameter.name in hints, f"option '{parameter.name}' of {factory!r} has no type"
+        if parameter.name not in hints:
+            name = getattr(factory, "__name__", repr(factory))
+            raise ValueError(
+                f"option '{parameter.name}' of {name} has no type; annotate it, as in eta: float"
+            )
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[parameter.name] = (hints[parameter.name], default)
     return pydantic.create_model(getattr(factory, "__name__", "Options"), __base__=Options, **fields)
