@@ -167,6 +167,12 @@ def test_metrics_table_grows_and_replaces(undiffuse, photo, tmp_path):
     assert [row["degrade"] for row in rows] == ["deno", "sr2"]
 
 
+UNTYPED = """
+from undiffuse.registry import OPERATORS
+OPERATORS._entries.pop("untyped", None)
+@OPERATORS.register("untyped", summary="", example="")
+def untyped(shape, /, *, gain=1): ...
+"""
 BAD = {
     "missing file": (["nothing.png", "--degrade", "sr4"], "nothing.png"),
     "truncated file": (["cut.png", "--degrade", "sr4"], "cut.png"),
@@ -191,6 +197,22 @@ BAD = {
     "no size": (["photo.png", "--measured", "--degrade", "sr4", "--size", "big"], "HEIGHTxWIDTH"),
     "no device": (["photo.png", "--degrade", "sr4", "--device", "abacus"], "abacus"),
     "no plugin": (["photo.png", "--degrade", "sr4", "--plugin", "no.py"], "no.py"),
+    "device for shapes only": (["photo.png", "--degrade", "sr4", "--device", "meta"], "choose from auto"),
+    "noise below rounding": (["photo.png", "--degrade", "sr4", "--noise", "1e-200"], "noise-free"),
+    "size beyond memory": (
+        ["photo.png", "--measured", "--degrade", "sr4", "--size", "99999x99999"],
+        "pixels",
+    ),
+    "factors beyond memory": (
+        ["photo.png", "--measured", "--degrade", "pool:64 . pool:64 . pool:64"],
+        "12582912x16777216",
+    ),
+    "plugin that exits": (["photo.png", "--degrade", "sr4", "--plugin", "exit.py"], "exit(3)"),
+    "plugin without types": (["photo.png", "--degrade", "untyped", "--plugin", "untyped.py"], "has no type"),
+    "name for a terminal": (["photo.png", "--degrade", "\x1b[31mred\u202e"], "named '?[31mred?'"),
+    "endless name": (["photo.png", "--degrade", "sr4" * 9000], "choose from"),
+    "name without room": (["y" * 250 + ".png", "--degrade", "sr4"], "too long"),
+    "name that is not UTF-8": (["bad\udcff.png", "--degrade", "sr4"], "UTF-8"),
     "no draws": (["photo.png", "--degrade", "sr4", "--draws", "0"], "draws"),
 }
 
@@ -202,10 +224,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(undiffuse, photo, tmp_path, mo
     np.save(tmp_path / "small.npy", np.ones((5, 5), np.uint8))
     np.save(tmp_path / "k.npy", np.full((3, 3), 0.2))
     np.save(tmp_path / "nan.npy", np.full((32, 32), np.nan, np.float32))
+    (tmp_path / ("y" * 250 + ".png")).write_bytes(photo.read_bytes())
+    (tmp_path / "exit.py").write_text("raise SystemExit(3)")
+    (tmp_path / "untyped.py").write_text(UNTYPED)
     arguments, said = BAD[case]
     done = undiffuse("restore", *arguments, "--out", "results")
     assert done.code == 2
     assert done.err.startswith("error: ") and done.err.count("\n") == 1 and said in done.err
+    assert done.err[:-1].isprintable() and len(done.err) < 1300
     assert "Traceback" not in done.err and not (tmp_path / "results").exists()
 
 

@@ -5,6 +5,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from undiffuse.app.events import Done, Event, Note, Saved
+from undiffuse.app.outputs import check_folder
 from undiffuse.app.report import write_report
 from undiffuse.app.restore import Restored, run
 from undiffuse.config import RestoreConfig
@@ -14,6 +15,8 @@ DEGRADATIONS = {"sr4": 0.02, "deblur_gauss": 0.02, "inp": 0.0}  # and their nois
 
 def demo(out: Path, seed: int = 0) -> Iterator[Event]:
     """Restore the bundled photograph three times into `out`, one folder each, with out/report.html over all."""
+    for folder in (out, *(out / degrade for degrade in DEGRADATIONS)):
+        check_folder(folder, "dog", [])
     results: list[Restored] = []
     with as_file(files("undiffuse.assets") / "dog.jpg") as photograph:
         for degrade, noise in DEGRADATIONS.items():

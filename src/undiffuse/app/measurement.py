@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from undiffuse.operators.build import build, parse
 from undiffuse.registry import OPERATORS
 from undiffuse.restore import Problem, estimate_sigma, measure
 
+MAX_PIXELS, MAX_CHANNELS = 100_000_000, 64  # of a clean picture: a slip of the pen must not fill the memory
+LEAST_NOISE = 1e-6  # ten roundings of a float32 picture
 MEASUREMENT = -1  # the `draw` whose noise makes y; restorations are drawn with 0, 1, ...
 
 
@@ -31,6 +34,8 @@ class Measurement:
 
 def open_measurement(config: RestoreConfig) -> Measurement:
     """Read and check everything that a restoration needs. ValueError in one line for whatever is wrong."""
+    if isinstance(config.noise, float) and 0 < config.noise < LEAST_NOISE:
+        raise ValueError(f"--noise {config.noise:g} is less than rounding; use 0 for noise-free data")
     return _measured(config) if config.measured else _simulated(config)
 
 
@@ -57,8 +62,8 @@ def _measured(config: RestoreConfig) -> Measurement:
     y = picture.pixels[None]
     shape = _clean_shape(config, y)
     A = build(config.degrade, shape).to(y.dtype)
-    if y.shape[1:] == (1, *A.out_shape):  # a table of coefficients, not a picture
-        y = y.squeeze(1)
+    if len(A.out_shape) < 3 and y.shape[1:] == (*[1] * (3 - len(A.out_shape)), *A.out_shape):
+        y = y.reshape(1, *A.out_shape)  # coefficients, not a picture
     notes = list(picture.notes)
     if y.shape[1:] != A.out_shape:
         raise ValueError(
@@ -83,6 +88,12 @@ def _measured(config: RestoreConfig) -> Measurement:
     return Measurement(Problem(A, y, sigma_y), reference, error, picture.levels, tuple(notes))
 
 
+def files(degrade: str) -> list[Path]:
+    """The kernels, masks and matrices that a degradation reads."""
+    values = [value for term in parse(degrade) for value in term.options.values()]
+    return [Path(value) for value in values if isinstance(value, str) and Path(value).is_file()]
+
+
 def _noise_level(config: RestoreConfig, A: Operator, y: Tensor, notes: list[str]) -> tuple[float, float]:
     """sigma in [-1, 1] units, and its relative error."""
     if isinstance(config.noise, float):
@@ -103,19 +114,24 @@ def _clean_shape(config: RestoreConfig, y: Tensor) -> tuple[int, ...]:
         height, width = height * factor, width * factor
         if OPERATORS[term.name].factory is OPERATORS["color"].factory:
             channels = 3
-    if config.size is None:
-        return channels, height, width
-    return parse_size(config.size, channels)
+    if config.size is not None:
+        return parse_size(config.size, channels)
+    return _sized((channels, height, width), f"a clean picture of {channels}x{height}x{width}")
 
 
 def parse_size(text: str, channels: int) -> tuple[int, ...]:
     """HxW or CxHxW as (C, H, W)."""
-    if not re.fullmatch(r"(\d+x)?\d+x\d+", text):
+    if not re.fullmatch(r"([0-9]{1,9}x)?[0-9]{1,9}x[0-9]{1,9}", text):
         raise ValueError(f"size '{text}'; write HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH, as in 480x640")
     numbers = [int(part) for part in text.split("x")]
-    if not all(1 <= n <= 100_000 for n in numbers):
-        raise ValueError(f"size '{text}'; each number must be between 1 and 100000")
-    return tuple(numbers) if len(numbers) == 3 else (channels, *numbers)
+    return _sized(tuple(numbers) if len(numbers) == 3 else (channels, *numbers), f"size '{text}'")
+
+
+def _sized(shape: tuple[int, ...], what: str) -> tuple[int, ...]:
+    channels, height, width = shape
+    if min(shape) < 1 or channels > MAX_CHANNELS or height * width > MAX_PIXELS:
+        raise ValueError(f"{what}; 1 to {MAX_CHANNELS} channels and 1 to {MAX_PIXELS} pixels are possible")
+    return shape
 
 
 def _times(shape: tuple[int, ...] | torch.Size) -> str:

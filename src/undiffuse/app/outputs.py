@@ -3,7 +3,8 @@
 import csv
 import io
 import os
-import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,46 +14,98 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
-from undiffuse.core.images import to_bytes
+from undiffuse.core.images import replace_file, to_bytes
 
 if TYPE_CHECKING:
     from undiffuse.app.restore import Restored
 
 PANEL, MARGIN, CAPTION = 480, 12, 26  # pixels of the contact sheet
+LONGEST = 255  # bytes of a file name, on the file systems of today
 
 
-def check_folder(out: Path, image: Path) -> None:
-    """Make the folder. ValueError if it cannot hold results, or if they would overwrite the input."""
+PICTURES = ("restored", "degraded", "original", "deviation", "q05", "q50", "q95", "y", "sheet")
+TABLE, REPORT = "metrics.csv", "report.html"
+COLUMNS = ["image", "degrade", "noise", "algorithm", "steps", "draws", "seed", "psnr", "ssim"]
+COLUMNS += ["psnr_pinv", "psnr_degraded", "coverage90", "residual", "verdict", "seconds"]
+
+
+def check_folder(out: Path, name: str, inputs: Iterable[Path]) -> None:
+    """ValueError if `out` cannot hold the results of a picture `name`, or if they would replace an input.
+
+    Makes nothing: the folder appears with the first result.
+    """
+    place = out
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if out.is_symlink() and not out.exists():
+        trouble = "it is a link to nowhere"
+    elif not place.is_dir():
+        trouble = f"'{place}' is not a folder"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        trouble = f"no right to write to '{place}'"
+    elif len(os.fsencode(f"{name}_deviation.png")) > LONGEST:
+        raise ValueError(f"the name of '{name}' is too long for names such as NAME_deviation.png; shorten it")
+    else:
+        trouble = ""
+    if trouble:
+        raise ValueError(f"cannot write to output folder '{out}': {trouble}; choose another with --out")
+    names = {f"{name}_{kind}{suffix}" for kind in PICTURES for suffix in (".png", ".tif", ".npy")}
+    names |= {f"{name}.json", TABLE, REPORT}
+    for path in inputs:
+        if path.name in names and path.parent.resolve() == out.resolve():
+            raise ValueError(f"the results would replace '{path}'; choose another output folder with --out")
+    _rows(out / TABLE)
+
+
+def make_folder(out: Path) -> None:
+    """The output folder, with those above it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
     except OSError as error:
         raise ValueError(
-            f"cannot write to output folder '{out}': {error.strerror}; choose another with --out"
+            f"cannot make output folder '{out}': {error.strerror}; choose another with --out"
         ) from None
-    if image.resolve().parent == out.resolve() and image.stem.rpartition("_")[2] in ("restored", "degraded"):
-        raise ValueError(f"'{image}' looks like a result in '{out}'; choose another output folder with --out")
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table of ours; ValueError if there is another file of that name, which is not lost then."""
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"'{path}' cannot be read: {error}; choose another folder with --out") from None
+    if (rows or reader.fieldnames) and reader.fieldnames != COLUMNS:
+        raise ValueError(f"'{path}' is not a table of undiffuse; choose another folder with --out")
+    return rows
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time, where the system has locks: two runs in one folder both keep their rows."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def save_bytes(path: Path, data: bytes) -> Path:
     """Write a file whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    replace_file(path, data)
     return path
 
 
 def append_metrics(path: Path, result: "Restored") -> Path:
-    """Add the result's row to the table; a row of the same picture, degradation and algorithm is replaced."""
-    columns = ["image", "degrade", "noise", "algorithm", "steps", "draws", "seed", "psnr", "ssim"]
-    columns += ["psnr_pinv", "psnr_degraded", "coverage90", "residual", "verdict", "seconds"]
+    """Add the result's row to the table; a row of the same picture and settings is replaced."""
     config = result.config
     row = {
         "image": result.name,
@@ -67,17 +120,14 @@ def append_metrics(path: Path, result: "Restored") -> Path:
         "verdict": result.certificate.verdict,
         "seconds": f"{result.seconds:.2f}",
     }
-    rows: list[dict[str, str]] = []
-    if path.is_file():
-        with path.open(newline="") as file:
-            rows = [old for old in csv.DictReader(file) if list(old) == columns]
-    key = ("image", "degrade", "algorithm")
-    rows = [old for old in rows if any(old[k] != row[k] for k in key)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows([*rows, row])
-    return save_bytes(path, text.getvalue().encode())
+    key = ("image", "degrade", "noise", "algorithm", "steps", "draws", "seed")
+    with _alone(path.parent):
+        rows = [old for old in _rows(path) if any(old[k] != str(row[k]) for k in key)]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows([*rows, row])
+        return save_bytes(path, text.getvalue().encode())
 
 
 def heat(deviation: Tensor) -> Tensor:

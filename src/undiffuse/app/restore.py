@@ -2,6 +2,9 @@
 
 import importlib.metadata
 import json
+import math
+import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from torch import Tensor
 
 from undiffuse.app import outputs
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
-from undiffuse.app.measurement import Measurement, open_measurement, view
+from undiffuse.app.measurement import Measurement, files, open_measurement, view
 from undiffuse.config import RestoreConfig, from_term, parse_term
 from undiffuse.core.grids import karras
 from undiffuse.core.images import write
@@ -70,11 +73,15 @@ class Restored:
 
 def run(config: RestoreConfig) -> Iterator[Event]:
     """Restore one picture into the folder `config.out`. ValueError for bad input, before anything is written."""
+    for path in (config.image, config.out):
+        if "\ufffd" in os.fsencode(path).decode(errors="replace"):
+            raise ValueError(f"the name '{path}' is not UTF-8, so that no report can hold it; rename it")
     measurement = open_measurement(config)
     denoise = PRIORS[config.prior]()
     plan = _plan(config, measurement.problem, denoise)
     device = _device(config.device)
-    outputs.check_folder(config.out, config.image)
+    inputs = [config.image, *files(config.degrade)] + ([config.reference] if config.reference else [])
+    outputs.check_folder(config.out, config.image.stem, inputs)
     for note in measurement.notes:
         yield Note(note)
     yield Note(f"{config.prior} prior, {plan}")
@@ -87,6 +94,7 @@ def run(config: RestoreConfig) -> Iterator[Event]:
         else:
             yield event
     result = _result(config, measurement, plan, torch.cat(draws), time.perf_counter() - began)
+    outputs.make_folder(config.out)
     yield from _save(result)
     yield Done(result)
 
@@ -94,6 +102,8 @@ def run(config: RestoreConfig) -> Iterator[Event]:
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", name):
+        raise ValueError(f"no device '{name}'; choose from auto, cpu, cuda, cuda:1 (and so on), mps")
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -194,7 +204,8 @@ def _result(
 def _save(result: Restored) -> Iterator[Saved]:
     from undiffuse.app.report import write_report
 
-    out, name, levels = result.config.out, result.name, result.levels or 65535
+    out, name = result.config.out, result.name
+    levels = 65535 if result.levels is None or result.levels > 255 else 255
     pictures: dict[str, Tensor] = {"restored": result.restored, "degraded": result.degraded}
     if result.reference is not None:
         pictures["original"] = result.reference
@@ -207,12 +218,16 @@ def _save(result: Restored) -> Iterator[Saved]:
         }
     for kind, pixels in pictures.items():
         yield _written(pixels, out / f"{name}_{kind}", levels)
-    measured = result.y if result.y.ndim == 3 else result.y[None]
-    yield _written(measured, out / f"{name}_y", None)
+    yield _written(result.y.reshape(_picture_shape(result.y)), out / f"{name}_y", None)
     yield Saved(outputs.save_bytes(out / f"{name}_sheet.png", outputs.sheet(result)))
-    yield Saved(outputs.append_metrics(out / "metrics.csv", result))
+    yield Saved(outputs.append_metrics(out / outputs.TABLE, result))
     yield Saved(outputs.save_bytes(out / f"{name}.json", json.dumps(record(result), indent=2).encode()))
-    yield Saved(write_report([result], out / "report.html"))
+    yield Saved(write_report([result], out / outputs.REPORT))
+
+
+def _picture_shape(y: Tensor) -> tuple[int, ...]:
+    """Measurements that are no picture are stored as one of one channel."""
+    return (*[1] * (3 - y.ndim), *y.shape)
 
 
 def _written(pixels: Tensor, stem: Path, levels: int | None) -> Saved:
@@ -221,6 +236,11 @@ def _written(pixels: Tensor, stem: Path, levels: int | None) -> Saved:
     path = stem.with_name(stem.name + suffix)
     write(pixels, path, levels=levels or 255)
     return Saved(path)
+
+
+def _number(value: float) -> float | None:
+    """JSON has no infinity: the PSNR of an exact answer is null."""
+    return value if math.isfinite(value) else None
 
 
 def record(result: Restored) -> dict[str, Any]:
@@ -236,10 +256,10 @@ def record(result: Restored) -> dict[str, Any]:
         "calls": result.plan.calls,
         "noise": result.sigma_y / 2,
         "seconds": round(result.seconds, 3),
-        "metrics": {name: round(value, 4) for name, value in result.metrics.items()},
+        "metrics": {name: _number(round(value, 4)) for name, value in result.metrics.items()},
         "certificate": {
             "verdict": certificate.verdict,
-            "ratio": certificate.ratio,
+            "ratio": _number(certificate.ratio),
             "range": [certificate.low, certificate.high],
             "measurements": certificate.measurements,
             "text": str(certificate),

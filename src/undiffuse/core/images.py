@@ -157,7 +157,7 @@ def write(pixels: Tensor, path: PathLike, *, levels: int | None = 255) -> None:
     except Exception as error:  # encoders have limits of their own: WebP ends at 16383 pixels
         shape = tuple(pixels.shape)
         raise ValueError(_one_line(f"{path}: cannot write an image of shape {shape}: {error}")) from error
-    _replace(path, data)
+    replace_file(path, data)
 
 
 def save_array(values: Tensor, path: PathLike) -> None:
@@ -167,7 +167,7 @@ def save_array(values: Tensor, path: PathLike) -> None:
     """
     if Path(path).suffix.lower() != ".npy":
         raise ValueError(_one_line(f"{path}: numbers are saved as .npy; change the suffix"))
-    _replace(path, _npy_bytes(values.detach().cpu().numpy()))
+    replace_file(path, _npy_bytes(values.detach().cpu().numpy()))
 
 
 def to_bytes(pixels: Tensor) -> NDArray[np.uint8]:
@@ -268,8 +268,11 @@ _ENCODERS: dict[str, Callable[[Tensor, int | None], bytes]] = {
 }
 
 
-def _replace(path: PathLike, data: bytes) -> None:
-    """Beside it first, then over it: `path` never holds half a file, and no temporary stays behind."""
+def replace_file(path: PathLike, data: bytes) -> None:
+    """Beside it first, then over it: `path` never holds half a file, and no temporary stays behind.
+
+    ValueError where nothing can be written.
+    """
     folder = Path(path).parent
     temporary = folder / f".undiffuse-{secrets.token_hex(8)}.tmp"
     try:
