@@ -28,9 +28,9 @@ def dps(
 
     The paper moves the variance-preserving x / sqrt(1 + sigma^2); in our coordinate its zeta becomes zeta
     sqrt(1 + sigma^2) sqrt(1 + sigma'^2), so published values carry over for a grid of a thousand levels. The
-    norm is that of each image, where the authors' code takes one over the batch. The noise level is not used:
-    DPS does not sample the posterior (it is closer to its mode); do not read its spread as an error bar.
-    Three times the memory.
+    norm is that of each image, where the authors' code takes one over the batch. The noise level is not used,
+    so that noise in the data is restored as if it were picture (a bias, in tests/restore/test_bias.py): no
+    posterior sampler, and its spread is no error bar. Three times the memory.
     """
 
     def step(state: State, sigma_next: Tensor) -> State:
