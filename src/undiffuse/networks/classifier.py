@@ -105,7 +105,8 @@ class Classifier(nn.Module):
             found = f"x of {x.shape[2]} x {x.shape[3]} pixels"
             raise ValueError(f"{found}; this classifier takes {size} x {size}, resize the image")
         emb = self.time_embed(timestep_embedding(noise, self.config.width, "adm").to(x.dtype))
-        h, means = x, list[Tensor]()
+        h = x
+        means: list[Tensor] = []
         for stage in [*self.input_blocks, self.middle_block]:
             h = stage(h, emb)
             if self.config.pool == "spatial":

@@ -150,7 +150,7 @@ class Down(Level):
         self.downsample = None if last else Downsample(width)
 
     def forward(self, h: Tensor, emb: Tensor) -> list[Tensor]:
-        made = list[Tensor]()
+        made: list[Tensor] = []
         for index in range(len(self.block)):
             h = self.step(index, h, emb)
             made.append(h)

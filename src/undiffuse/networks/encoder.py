@@ -46,7 +46,7 @@ class EncoderConfig:
         )
         checks.probability(dropout=self.dropout)
         checks.levels(self.widths, self.groups, self.attention)
-        for level in {*self.attention, len(self.widths) - 1}:
+        for level in (*self.attention, len(self.widths) - 1):
             checks.heads(self.widths[level], self.heads, self.head_channels)
 
     @property

@@ -147,7 +147,7 @@ class Photo(nn.Module):
         height, width = x.shape[2:]
         emb = F.silu(with_labels(self.embed(self._waves(noise).to(x.dtype)), self.label_emb, labels))
         h = self.stem(F.pixel_unshuffle(reflected(x, self.config.multiple), self.config.stem))
-        skips = list[Tensor]()
+        skips: list[Tensor] = []
         for blocks, shrink in zip(self.down, self.shrink, strict=True):
             h = _run(blocks, h, emb)
             skips.append(h)
