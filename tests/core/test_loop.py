@@ -142,6 +142,14 @@ def test_fresh_noise_splits_the_level():
     assert down.item() == pytest.approx(4 / 3)  # eta = 1: the mean of DDPM's posterior
 
 
+def test_fresh_noise_of_a_long_step_in_float32():
+    """down = sigma'^2 / sigma to rounding, where sigma'^2 - up^2 has lost every digit; at sigma = 0 nothing."""
+    sigma, sigma_next = torch.tensor([80.0, 0.0]), torch.tensor([0.01, 0.0])
+    down, up = fresh_noise(sigma, sigma_next, 1.0)
+    assert down[0].item() == pytest.approx(1.25e-6, rel=1e-6) and up[0].item() == pytest.approx(0.01)
+    assert down[1] == 0 and up[1] == 0
+
+
 def test_like_image():
     assert like_image(2.0, X).dtype == torch.float64
     with pytest.raises(ValueError, match=r"sigma of shape \(2,\)"):

@@ -57,5 +57,6 @@ def fresh_noise(sigma: Tensor, sigma_next: Tensor, eta: float) -> tuple[Tensor, 
     the DDPM posterior q(x' | x, x0), which is the same in this coordinate and in the variance-preserving one
     up to its scale.
     """
-    up = eta * sigma_next * (1 - (sigma_next / sigma) ** 2).clamp(min=0).sqrt()
-    return (sigma_next**2 - up**2).clamp(min=0).sqrt(), up
+    floor = torch.finfo(sigma.dtype).tiny  # serves images already at sigma = 0
+    kept = (sigma_next / sigma.clamp(min=floor)).clamp(max=1).square()
+    return sigma_next * (1 - eta**2 + eta**2 * kept).sqrt(), eta * sigma_next * (1 - kept).sqrt()

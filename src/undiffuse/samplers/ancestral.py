@@ -7,9 +7,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from undiffuse.core.state import Denoise, Noise, State, Step
+from undiffuse.core.state import Denoise, Noise, State, Step, fresh_noise
 from undiffuse.priors.prior import Prediction
 from undiffuse.registry import SAMPLERS
+from undiffuse.samplers.direction import noise_in
 
 Predict = Callable[[Tensor, Tensor], Prediction]
 
@@ -58,10 +59,9 @@ def ancestral(
             x0, raw = _learned(predict(state.x, state.sigma))
         else:
             x0 = denoise(state.x, state.sigma)
-        # the floor serves images already at sigma = 0, whose x - x0 is 0
-        ratio = (sigma_next / state.sigma.clamp(min=torch.finfo(x0.dtype).tiny)).square()
-        mean = x0 + ratio * (state.x - x0)
-        small = sigma_next**2 * (1 - ratio).clamp(min=0)
+        down, up = fresh_noise(state.sigma, sigma_next, 1.0)
+        mean = x0 + down * noise_in(state.x, x0, state.sigma)
+        small = up.square()
         large = (state.sigma**2 - sigma_next**2).clamp(min=0) * (1 + sigma_next**2) / (1 + state.sigma**2)
         spread = small if variance == "small" else large
         if raw is not None:

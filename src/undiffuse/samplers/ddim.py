@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -45,7 +44,7 @@ def ddim(
         eps = noise_in(state.x, x0, state.sigma)
         if eta == 0:
             return State(x0 + sigma_next * eps, sigma_next, x0)
-        down, up = fresh_noise(state.sigma.clamp(min=torch.finfo(x0.dtype).tiny), sigma_next, eta)
+        down, up = fresh_noise(state.sigma, sigma_next, eta)
         return State(x0 + down * eps + up * noise(x0), sigma_next, x0)
 
     return step
