@@ -81,6 +81,7 @@ class Registry:
         return len(self._entries)
 
 
+DATASETS = Registry("dataset")
 OPERATORS = Registry("degradation")
 PRIORS = Registry("prior")
 NETWORKS = Registry("network")  # of configurations; their build() gives the network

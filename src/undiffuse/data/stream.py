@@ -1,0 +1,169 @@
+"""Batches without end, the same whatever the workers, the number of processes and the interruptions."""
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from undiffuse.data.dataset import Dataset, Unusable
+from undiffuse.data.order import Order, Place
+from undiffuse.data.transforms import Transform, item_generator
+
+_AHEAD = 2  # batches in the making while one is in use
+
+
+class Batch(NamedTuple):
+    """Images, their labels if there are any, and their indices in the dataset."""
+
+    x: Tensor  # (B, C, H, W) float32 in [-1, 1]
+    labels: Tensor | None  # (B,) int64
+    index: Tensor  # (B,) int64
+
+
+class _Row(NamedTuple):
+    x: Tensor
+    label: int | None
+    index: int
+
+
+class Skips:
+    """Unusable items, each counted once. ValueError when they are more than `most` of all.
+
+    Warns at the 1st, 10th, 100th ... and names the first five; `summary` is for logs and reports.
+    """
+
+    def __init__(self, length: int, *, most: float = 0.01):
+        self._length, self._most = length, most
+        self._reasons: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._reasons)
+
+    def __contains__(self, index: object) -> bool:
+        return index in self._reasons
+
+    def add(self, index: int, name: str, reason: str) -> None:
+        """Count one item."""
+        with self._lock:
+            if index in self._reasons:
+                return
+            self._reasons[index] = reason if name in reason else f"{name}: {reason}"
+            number = len(self._reasons)
+        if number > self._most * self._length:
+            limit = f"expected at most {self._most:.0%}; mend or remove them"
+            raise ValueError(f"{self.summary()}; {limit}")
+        if number in (1, 10, 100, 1000, 10_000):
+            warnings.warn(f"{self.summary()}; the next ones take their places", stacklevel=2)
+
+    def summary(self) -> str:
+        """How many were passed over, and why the first of them were; empty for none."""
+        if not self._reasons:
+            return ""
+        first = " | ".join(list(self._reasons.values())[:5])
+        return f"{len(self)} of {self._length} images so far cannot be used: {first}"
+
+
+def batches(
+    dataset: Dataset,
+    transform: Transform,
+    /,
+    *,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    skips: Skips | None = None,
+) -> Iterator[Batch]:
+    """Batches of `batch` items k = start + rank, start + rank + world, ... of `Order(len(dataset), seed)`.
+
+    `start` counts the images seen by all ranks together: resume with a multiple of batch * world. Workers are
+    threads; they change nothing but the speed. An Unusable item is replaced by the next of the dataset that is
+    not, and counted in `skips`.
+    """
+    if batch < 1 or start < 0 or not 0 <= rank < world or workers < 0:
+        raise ValueError(
+            f"batch={batch}, start={start}, rank={rank} of world={world}, workers={workers}; expected batch >= 1, "
+            "start >= 0, 0 <= rank < world, workers >= 0; correct them"
+        )
+    order = Order(len(dataset), seed)
+    skips = Skips(len(dataset)) if skips is None else skips
+    return _batches(dataset, transform, order, count(start + rank, world), batch, workers, skips)
+
+
+def collate(
+    dataset: Dataset,
+    transform: Transform,
+    indices: Iterable[int],
+    /,
+    *,
+    seed: int,
+    skips: Skips | None = None,
+) -> Batch:
+    """These items, as in epoch 0: for a validation set, the same pixels each time."""
+    skips = Skips(len(dataset)) if skips is None else skips
+    return _stacked([_row(dataset, transform, Place(0, i), seed, skips) for i in indices])
+
+
+def _batches(
+    dataset: Dataset,
+    transform: Transform,
+    order: Order,
+    ks: Iterator[int],
+    size: int,
+    workers: int,
+    skips: Skips,
+) -> Iterator[Batch]:
+    if workers == 0:
+        while True:
+            places = [order[next(ks)] for _ in range(size)]
+            yield _stacked([_row(dataset, transform, place, order.seed, skips) for place in places])
+    pool = ThreadPoolExecutor(workers, "undiffuse-data")
+    try:
+        waiting: deque[list[Future[_Row]]] = deque()
+        while True:
+            while len(waiting) <= _AHEAD:
+                places = [order[next(ks)] for _ in range(size)]
+                waiting.append(
+                    [pool.submit(_row, dataset, transform, place, order.seed, skips) for place in places]
+                )
+            yield _stacked([future.result() for future in waiting.popleft()])
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _row(dataset: Dataset, transform: Transform, place: Place, seed: int, skips: Skips) -> _Row:
+    """The item of a place, or the first usable one after it: a function of the data alone."""
+    for step in range(len(dataset)):
+        index = (place.index + step) % len(dataset)
+        if index in skips:
+            continue
+        try:
+            item = dataset[index]
+            return _Row(
+                transform(item.image, item_generator(seed, place.epoch, place.index)), item.label, index
+            )
+        except Unusable as error:
+            skips.add(index, dataset.name(index), str(error))
+    raise ValueError(f"{skips.summary()}; expected one that can; check the dataset")
+
+
+def _stacked(rows: list[_Row]) -> Batch:
+    shapes = {tuple(row.x.shape) for row in rows}
+    if len(shapes) != 1:
+        raise ValueError(
+            f"images of shapes {sorted(shapes)} in one batch; expected one shape; crop or resize them"
+        )
+    labels = [row.label for row in rows if row.label is not None]
+    if labels and len(labels) != len(rows):
+        raise ValueError(f"{len(labels)} of {len(rows)} images of a batch have labels; expected all or none")
+    index = torch.tensor([row.index for row in rows])
+    return Batch(torch.stack([row.x for row in rows]), torch.tensor(labels) if labels else None, index)
