@@ -1,4 +1,4 @@
-"""What a prior is trained for, and how its weights are averaged."""
+"""What a prior is trained for, the loop that does it, averages of weights, and the state to resume from."""
 
 from undiffuse.training.ema import EMA, PowerEMA
 from undiffuse.training.objective import (

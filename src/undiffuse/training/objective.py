@@ -9,7 +9,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from undiffuse.priors.prior import Prior
 from undiffuse.priors.schedules import DiscreteSchedule
 
 Weight = Callable[[Tensor], Tensor]  # sigma (B, 1, 1, 1) -> of its shape
@@ -52,9 +51,19 @@ def weight_named(name: str) -> Weight:
 
 
 def denoising_loss(
-    prior: Prior, clean: Tensor, labels: Tensor | None, sigma: Tensor, n: Tensor, /, *, weight: Weight
+    prior: Callable[..., Tensor],
+    clean: Tensor,
+    labels: Tensor | None,
+    sigma: Tensor,
+    n: Tensor,
+    /,
+    *,
+    weight: Weight,
 ) -> Tensor:
-    """(B,): weight(sigma) times the mean squared error of each image. clean, n: (B, C, H, W); sigma: (B,), > 0."""
+    """(B,): weight(sigma) times the mean squared error of each image.
+
+    prior: a `Prior`, or what wraps one; clean, n: (B, C, H, W); sigma: (B,), > 0.
+    """
     level = sigma.reshape(-1, 1, 1, 1).to(clean)
     error = (prior(clean + level * n, level, labels) - clean).square()
     return (weight(level) * error).flatten(1).mean(1)

@@ -1,0 +1,84 @@
+"""What a run needs to go on as if nothing had happened: one safetensors file, written whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from undiffuse.priors.prior import Prior
+from undiffuse.training.ema import EMA
+
+KIND = "undiffuse resume state 1"
+
+
+def save_resume(
+    path: Path,
+    prior: Prior,
+    optimizer: torch.optim.Optimizer,
+    averages: Sequence[EMA],
+    *,
+    images_seen: int,
+    skipped: int = 0,
+) -> None:
+    """Weights, the optimiser's moments, the averages and the counters. Replaces `path` atomically."""
+    tensors = {f"prior.{name}": value for name, value in prior.state_dict().items()}
+    for i, average in enumerate(averages):
+        tensors |= {f"average.{i}.{name}": value for name, value in average.state_dict().items()}
+    for i, moments in optimizer.state_dict()["state"].items():
+        for name, value in moments.items():
+            tensors[f"optimizer.{i}.{name}"] = torch.as_tensor(value)
+    meta = {
+        "kind": KIND,
+        "images_seen": str(images_seen),
+        "skipped": str(skipped),
+        "averages": str(len(averages)),
+    }
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file(
+            {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, name, meta
+        )
+        with open(name, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def load_resume(
+    path: Path, prior: Prior, optimizer: torch.optim.Optimizer, averages: Sequence[EMA]
+) -> tuple[int, int]:
+    """Put back what `save_resume` wrote; returns (images_seen, skipped). ValueError if it is of another run."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"'{path}' cannot be read as a resume state: {error}") from None
+    if meta.get("kind") != KIND:
+        raise ValueError(f"'{path}' is no resume state of this version; start the run anew in another folder")
+    if meta["averages"] != str(len(averages)):
+        raise ValueError(f"'{path}' holds {meta['averages']} averages, this run has {len(averages)}")
+    try:
+        prior.load_state_dict(_under(tensors, "prior."))
+        for i, average in enumerate(averages):
+            average.load_state_dict(_under(tensors, f"average.{i}."))
+    except RuntimeError as error:
+        raise ValueError(f"'{path}' is of another network: {' '.join(str(error).split())}") from None
+    state = optimizer.state_dict()
+    count = sum(len(group["params"]) for group in state["param_groups"])
+    moments = {i: _under(tensors, f"optimizer.{i}.") for i in range(count)}
+    state["state"] = {i: found for i, found in moments.items() if found}
+    optimizer.load_state_dict(state)
+    return int(meta["images_seen"]), int(meta["skipped"])
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

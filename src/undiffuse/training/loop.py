@@ -1,0 +1,138 @@
+"""The training loop: a generator that yields after the optimiser and the averages have moved.
+
+Everything random is a function of the seed and of how many images have been seen: image k of the run gets the same
+data, noise level, noise and dropped label whatever the batch size, the number of processes or the point of resuming.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from undiffuse.core.noise import image_seeds
+from undiffuse.priors.prior import Prior
+from undiffuse.training.ema import EMA
+from undiffuse.training.objective import DrawSigma, Weight, denoising_loss
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Batch = tuple[Tensor, Tensor | None]  # images (B, C, H, W) in [-1, 1], labels (B,) or None
+Data = Callable[[range], Batch]  # which images of the run, counted from 0 -> those images
+
+
+@dataclass(frozen=True, slots=True)
+class TrainState:
+    """Where training stands, after a step."""
+
+    images_seen: int
+    loss: float  # mean over the step's images, of all processes
+    gradient_norm: float  # before clipping
+    skipped: int  # steps left out so far because their gradient was not finite
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What decides the path of training, beside data, network and optimiser."""
+
+    draw_sigma: DrawSigma
+    weight: Weight
+    batch: int  # images a step, over all processes and accumulated parts
+    seed: int = 0
+    warmup_images: int = 0  # the learning rate rises linearly over them
+    clip: float = 1.0  # largest gradient norm; inf = never clipped
+    part: int | None = None  # images that fit in memory at once, of one process; None = all
+    skip_limit: int = 100  # so many steps in a row without a finite gradient are fatal
+
+    def __post_init__(self):
+        if self.batch < 1 or (self.part is not None and self.part < 1):
+            raise ValueError(f"batch {self.batch} in parts of {self.part}; expected at least 1 image")
+        if not self.clip > 0:
+            raise ValueError(f"clip {self.clip}; expected a positive gradient norm, or inf for none")
+
+
+def train(
+    prior: Prior,
+    data: Data,
+    optimizer: torch.optim.Optimizer,
+    averages: Sequence[EMA],
+    recipe: Recipe,
+    *,
+    accelerator: "Accelerator",
+    images: int,
+    images_seen: int = 0,
+    skipped: int = 0,
+) -> Iterator[TrainState]:
+    """Train until `images` have been seen in all, from `images_seen` on. The caller logs, saves and stops.
+
+    A step whose gradient is not finite moves nothing, is counted, and is fatal after `skip_limit` in a row
+    (RuntimeError). Each process takes every n-th image of the batch; the gradient is the mean over the whole batch.
+    `accelerator` brings devices, processes and precision; model and optimiser are prepared here.
+    """
+    rank, world = accelerator.process_index, accelerator.num_processes
+    if recipe.batch % world:
+        raise ValueError(f"batch {recipe.batch} on {world} processes; make it a multiple of {world}")
+    rates = [group["lr"] for group in optimizer.param_groups]
+    model, stepper = accelerator.prepare(prior, optimizer)
+    row = 0
+    while images_seen < images:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * warmup(images_seen, recipe.warmup_images)
+        mine = range(images_seen + rank, images_seen + recipe.batch, world)
+        loss = _backward(model, data, mine, recipe, accelerator)
+        norm = float(cast(Tensor, accelerator.clip_grad_norm_(model.parameters(), recipe.clip)))
+        finite = math.isfinite(norm)  # the same on every process: gradients are already averaged
+        if finite:
+            stepper.step()
+        optimizer.zero_grad(set_to_none=True)
+        images_seen += recipe.batch
+        row = 0 if finite else row + 1
+        skipped += not finite
+        if row >= recipe.skip_limit:
+            raise RuntimeError(f"{row} steps in a row without a finite gradient; lower the learning rate")
+        if finite:
+            for average in averages:
+                average.update(prior, images_seen=images_seen, batch=recipe.batch)
+        total = float(cast(Tensor, accelerator.reduce(loss, "mean")))
+        yield TrainState(images_seen, total, norm, skipped)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
+def warmup(images_seen: int, over: int) -> float:
+    """The share of the learning rate to use: (k + 1) / over up to 1, k images having been seen."""
+    return min(1.0, (images_seen + 1) / over) if over > 0 else 1.0
+
+
+def _backward(
+    model: nn.Module, data: Data, mine: range, recipe: Recipe, accelerator: "Accelerator"
+) -> Tensor:
+    """Gradients of the mean loss over `mine`, in parts; returns that loss."""
+    size = recipe.part or len(mine)
+    parts = [mine[i : i + size] for i in range(0, len(mine), size)]
+    total = torch.zeros((), device=accelerator.device)
+    for number, part in enumerate(parts):
+        clean, labels = data(part)
+        clean = clean.to(accelerator.device)
+        labels = None if labels is None else labels.to(accelerator.device)
+        sigma, n = drawn(clean, part, recipe)
+        last = number == len(parts) - 1
+        with nullcontext() if last else accelerator.no_sync(model):
+            with accelerator.autocast():
+                loss = denoising_loss(model, clean, labels, sigma, n, weight=recipe.weight).sum() / len(mine)
+            accelerator.backward(loss)
+        total += loss.detach()
+    return total
+
+
+def drawn(clean: Tensor, which: Sequence[int], recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """sigma (B,) and noise like `clean`, for images `which` of the run: of the seed and the image's number only."""
+    seeds = image_seeds(recipe.seed, [f"train/{k}" for k in which])
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    u = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
+    n = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in generators])
+    return recipe.draw_sigma(u).to(clean), n.to(clean)

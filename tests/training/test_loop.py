@@ -1,0 +1,133 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.runs import Run, data
+
+ROOT = Path(__file__).parents[2]
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def test_it_learns():
+    run = Run(batch=16)
+    states = run.finish(16 * 150)
+    losses = [state.loss for state in states]
+    # EDM's loss of the best constant predictor is near 1 on these stripes; the network does far better.
+    assert sum(losses[-20:]) / 20 < 0.5 * sum(losses[:5]) / 5
+    assert states[-1].images_seen == 16 * 150 and states[-1].skipped == 0
+
+
+@pytest.mark.parametrize("stop", [8, 56, 88])
+def test_resumed_is_the_same_run(tmp_path, stop):
+    whole = Run()
+    whole.finish(120)
+    first = Run()
+    first.finish(stop)
+    first.save(tmp_path / "resume.safetensors")
+    second = Run()
+    second.resume(tmp_path / "resume.safetensors")
+    assert second.images_seen == stop
+    second.finish(120)
+    same(second.weights(), whole.weights())
+
+
+def test_parts_give_the_gradient_of_the_whole():
+    whole, parts = Run(batch=8), Run(batch=8, part=3)
+    a, b = whole.finish(80), parts.finish(80)
+    for one, two in zip(a, b, strict=True):
+        assert one.loss == pytest.approx(two.loss, rel=1e-4)  # float32 sums in another order, ten Adam steps
+
+
+def test_a_bad_batch_is_skipped_and_counted():
+    def sometimes(which):
+        images, labels = data(which)
+        return (images * math.nan if which[0] == 16 else images), labels
+
+    run = Run()
+    states = run.finish(48, sometimes)
+    assert [state.skipped for state in states] == [0, 0, 1, 1, 1, 1]
+    assert all(p.isfinite().all() for p in run.prior.parameters())
+
+
+def test_nothing_but_bad_batches_is_fatal():
+    run = Run(skip_limit=3)
+    with pytest.raises(RuntimeError, match="3 steps in a row"):
+        run.finish(800, lambda which: (data(which)[0] * math.nan, None))
+
+
+def test_the_learning_rate_rises_and_is_given_back():
+    run = Run()
+    list(zip(run.go(16), range(2), strict=False))
+    assert run.optimizer.param_groups[0]["lr"] == pytest.approx(1e-2)
+
+
+def test_a_resume_state_of_another_run_is_refused(tmp_path):
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(ValueError, match="cannot be read"):
+        Run().resume(tmp_path / "text")
+    run = Run()
+    run.save(tmp_path / "r.safetensors")
+    other = Run()
+    other.averages = []
+    with pytest.raises(ValueError, match="1 averages, this run has 0"):
+        other.resume(tmp_path / "r.safetensors")
+    other = Run()
+    other.prior.net.one = torch.nn.Conv2d(4, 9, 3)
+    with pytest.raises(ValueError, match="another network"):
+        other.resume(tmp_path / "r.safetensors")
+
+
+def start(folder, images, processes=1):
+    program = ["-m", "tests.training.runs", str(folder), str(images)]
+    if processes > 1:
+        program = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(processes),
+            *program,
+        ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    return subprocess.Popen(
+        [sys.executable, *program], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_killed_at_any_moment_it_ends_the_same(tmp_path):
+    """SIGKILL after 3, 7 and 12 printed steps, which is in the middle of a step or of a write; then to the end."""
+    whole = Run()
+    whole.finish(240)
+    for steps in (3, 7, 12):
+        process = start(tmp_path, 240)
+        for _ in range(steps):
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    process = start(tmp_path, 240)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    stored = load_file(tmp_path / "resume.safetensors")
+    same({k: stored[f"prior.{k}"] for k in whole.prior.state_dict()}, dict(whole.prior.state_dict()))
+
+
+def test_two_processes_are_one_with_the_same_batch(tmp_path):
+    single = [state.loss for state in Run().finish(80)]
+    process = start(tmp_path, 80, processes=2)
+    out, said = process.communicate()
+    assert process.returncode == 0, said
+    double = [float(line.split()[1]) for line in out.splitlines() if line[:1].isdigit()]
+    assert double == pytest.approx(single, rel=1e-4)  # float32: the mean of two means, ten Adam steps
