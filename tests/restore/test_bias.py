@@ -53,5 +53,5 @@ def test_daps_with_one_call_a_level_is_exact(sigma_y):
 
 
 def test_every_algorithm_states_its_bias():
-    exact, published = {"pigdm", "exact"}, {"ddrm_published", "repaint"}  # repaint is ilvr with a mask
+    exact, published = {"pigdm", "exact"}, {"ddrm_published", "repaint"}  # repaint: test_repaint.py
     assert set(KNOWN) | exact | published == set(RESTORERS)

@@ -1,6 +1,9 @@
 """Replacement methods: at every level, what was measured is put back at that level's noise."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from undiffuse.core.state import Denoise, Noise, State, Step, fresh_noise
@@ -40,17 +43,42 @@ def ilvr(denoise: Denoise, problem: Problem, noise: Noise, /) -> Step:
 @RESTORERS.register(
     "repaint",
     summary="RePaint: known pixels are replaced at each noise level; inpainting only",
-    example="--algorithm repaint --degrade inp:mask=box",
+    example="--algorithm repaint:repeats=10 --degrade inp:mask=box",
+    calls="repeats",
 )
-def repaint(denoise: Denoise, problem: Problem, noise: Noise, /) -> Step:
-    """RePaint (Lugmayr et al. 2022, algorithm 1): the projection of `ilvr` with a mask of pixels.
+def repaint(
+    denoise: Denoise,
+    problem: Problem,
+    noise: Noise,
+    /,
+    *,
+    repeats: Annotated[int, Field(ge=1, le=100, description="times that each step is walked")] = 10,
+) -> Step:
+    """RePaint (Lugmayr et al. 2022, algorithm 1): the projection of `ilvr` with a mask of pixels, resampled.
 
-    Resampling is the grid's business: a grid that climbs (`grids.with_jumps`) through `loop.time_travel`.
-    Noise in the known pixels (the paper has none) is counted as in `ilvr`. ValueError for anything but
+    Each step is taken, undone by adding its noise again, and taken again, `repeats` times in all (their U =
+    10), so that the missing part can settle with the known one: for the prior of photographs and a box the
+    mean is then off by 0.35 posterior deviations instead of 1.0, with noise of 0.05 by 0.5
+    (tests/restore/test_repaint.py). Levels below the noise are walked once. Their jumps of 10 steps are a
+    matter of the grid: repeats = 1, `grids.with_jumps` and `loop.time_travel`. Noise in the known pixels (the
+    paper has none) is counted as in `ilvr`. `repeats` network calls a level. ValueError for anything but
     inpainting.
     """
     if not isinstance(problem.A, Inpaint):
         raise ValueError(
             f"repaint restores missing pixels only, and {type(problem.A).__name__} is no mask; use ilvr or ddrm"
         )
-    return ilvr(denoise, problem, noise)
+    once = ilvr(denoise, problem, noise)
+
+    def step(state: State, sigma_next: Tensor) -> State:
+        back = (state.sigma**2 - sigma_next**2).clamp(min=0).sqrt()
+        tied = sigma_next >= problem.sigma_y  # below, nothing holds the picture, and it would wander off
+        after = once(state, sigma_next)
+        for _ in range(repeats - 1):
+            again = once(State(after.x + back * noise(after.x), state.sigma), sigma_next)
+            assert again.x0 is not None and after.x0 is not None
+            x0 = torch.where(tied, again.x0, after.x0)
+            after = State(torch.where(tied, again.x, after.x), sigma_next, x0)
+        return after
+
+    return step
