@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from tests.pictures import photograph
+from undiffuse.app import outputs
 from undiffuse.app import restore as app
 from undiffuse.core.images import read, write
 from undiffuse.core.noise import SeededNoise
@@ -155,6 +156,22 @@ def test_five_channels(undiffuse, tmp_path):
         == 0
     )
     assert read(tmp_path / "o/five_restored.tif").pixels.shape == (5, 32, 40)
+
+
+def test_the_detail_shows_what_was_restored():
+    """A hole in the corner, and texture everywhere: the detail lies in the hole."""
+    picture = photograph(96, 128)
+    change = torch.zeros_like(picture)
+    change[:, 60:, 90:] = 0.5
+    row, column, side = outputs._detail(picture, change)
+    assert row + side > 60 and column + side > 90
+
+
+def test_coefficients_are_not_shown_as_measured(undiffuse, photo, tmp_path):
+    """What cannot be seen as it is measured is shown by its pseudo-inverse, which is said."""
+    for degrade, kind in (("cs2", "pseudo-inverse: cs2"), ("sr2", "measured: sr2")):
+        assert undiffuse("restore", photo, "--degrade", degrade, "--out", tmp_path / degrade).code == 0
+        assert f'alt="{kind}' in (tmp_path / degrade / "report.html").read_text()
 
 
 def test_metrics_table_grows_and_replaces(undiffuse, photo, tmp_path):

@@ -150,7 +150,8 @@ def panels(result: "Restored") -> list[tuple[str, Tensor]]:
     found: list[tuple[str, Tensor]] = []
     if result.reference is not None:
         found.append(("original", result.reference))
-    found.append((f"measured: {result.config.degrade}, noise {result.sigma_y / 2:.3g}", result.degraded))
+    kind = "measured" if result.y.shape == result.degraded.shape else "pseudo-inverse"
+    found.append((f"{kind}: {result.config.degrade}, noise {result.sigma_y / 2:.3g}", result.degraded))
     quality = f", {result.metrics['psnr']:.2f} dB" if "psnr" in result.metrics else ""
     what = "restored" if result.posterior is None else f"mean of {result.config.draws} draws"
     found.append((f"{what}{quality}", result.restored))
@@ -166,7 +167,9 @@ def sheet(result: "Restored") -> bytes:
     height, width = result.restored.shape[1:]
     scale = min(1.0, PANEL / max(height, width))
     whole = (max(1, round(width * scale)), max(1, round(height * scale)))
-    row, column, side = _detail(result.restored if result.reference is None else result.reference)
+    before = functional.interpolate(result.degraded[None], (height, width))[0]
+    picture = result.restored if result.reference is None else result.reference
+    row, column, side = _detail(picture, result.restored - before)
     canvas = Image.new(
         "RGB",
         (MARGIN + len(shown) * (whole[0] + MARGIN), CAPTION + whole[1] + MARGIN + whole[0] + MARGIN),
@@ -200,12 +203,14 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
     return text
 
 
-def _detail(pixels: Tensor) -> tuple[int, int, int]:
-    """(row, column, side) of the square with most texture: a fifth of the shorter side, at least 16."""
-    grey = pixels.mean(0, keepdim=True)[None]
+def _detail(picture: Tensor, change: Tensor) -> tuple[int, int, int]:
+    """(row, column, side) of the square with most texture and change: a fifth of the shorter side, at least 16."""
+    grey = picture.mean(0, keepdim=True)[None]
     side = min(*grey.shape[2:], max(16, min(grey.shape[2:]) // 5))
     fine = grey - functional.avg_pool2d(grey, 3, 1, 1, count_include_pad=False)
-    edges = functional.avg_pool2d(fine**2, side, max(1, side // 4))
-    at = int(torch.argmax(edges).item())
-    columns, stride = edges.shape[3], max(1, side // 4)
+    stride = max(1, side // 4)
+    texture = functional.avg_pool2d(fine**2, side, stride)
+    changed = functional.avg_pool2d((change**2).mean(0, keepdim=True)[None], side, stride)
+    at = int(torch.argmax(texture * changed).item())
+    columns = texture.shape[3]
     return at // columns * stride, at % columns * stride, side

@@ -33,7 +33,8 @@ def _shown(result: "Restored") -> dict[str, Any]:
     from undiffuse.app.restore import record
 
     pictures = dict(panels(result))
-    before = next(pixels for caption, pixels in pictures.items() if caption.startswith("measured"))
+    kinds = ("measured", "pseudo-inverse")
+    shown, before = next(item for item in pictures.items() if item[0].startswith(kinds))
     extra: list[tuple[str, str]] = []
     if result.reference is not None:
         extra.append(("original", _embedded(result.reference)))
@@ -49,6 +50,7 @@ def _shown(result: "Restored") -> dict[str, Any]:
         "sigma_y": result.sigma_y,
         "notes": result.notes,
         "before": result.metrics.get("psnr_degraded", result.metrics.get("psnr_pinv")),
+        "before_caption": shown,
         "before_png": _embedded(before),
         "after_png": _embedded(result.restored),
         "extra": extra,
