@@ -4,6 +4,7 @@ import io
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -197,31 +198,50 @@ def _listing(table: Any) -> None:
 
 
 def _show(events: "Iterable[Event]") -> "Iterable[Any]":
-    """Print what happens; a progress bar with the time left on a terminal. Yields results."""
+    """Print what happens; on a terminal a progress bar, if it takes more than a second. Yields results."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from undiffuse.app import events as kinds
 
     console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("", visible=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns += (TextColumn("left"), TimeRemainingColumn())
+    bar, timer = None, None
     try:
         for event in events:
             if isinstance(event, kinds.Progress):
-                bar.start()
-                bar.update(
-                    task, completed=event.done, total=event.total, description=event.label, visible=True
-                )
-            elif isinstance(event, kinds.Note):
+                if bar is None and console.is_terminal:
+                    bar = Progress(*columns, console=console, transient=True)
+                    bar.add_task(_plain(event.label), total=event.total)
+                    timer = threading.Timer(1, bar.start)  # a step can be long: it does not wait for the next
+                    timer.start()
+                if bar is not None and event.done < event.total:
+                    bar.update(bar.task_ids[0], completed=event.done)
+                    continue
+            if bar is not None and timer is not None:  # gone before the next line is written
+                timer.cancel()
+                timer.join()
+                bar.stop()
+                bar = None
+            if isinstance(event, kinds.Note):
                 console.print(_plain(event.text), markup=False, soft_wrap=True)
             elif isinstance(event, kinds.Saved):
                 console.print(_plain(f"wrote {event.path}"), markup=False, soft_wrap=True)
-            else:
+            elif isinstance(event, kinds.Done):
                 yield event.result
     finally:
-        bar.stop()
+        if bar is not None and timer is not None:
+            timer.cancel()
+            timer.join()
+            bar.stop()
 
 
 def _summary(result: Any) -> None:

@@ -171,3 +171,46 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path):
     assert run.wait(30) == 130
     assert run.stderr.read() == "error: interrupted; files already written are complete\n"
     assert not (tmp_path / "o").exists()
+
+
+def on_a_terminal(*arguments: object) -> str:
+    """What the command line writes to a terminal, which is not what it writes to a pipe."""
+    pty = pytest.importorskip("pty")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ |= {"TERM": "xterm", "COLUMNS": "120"}
+        os.execv(sys.executable, [sys.executable, "-m", "undiffuse", *map(str, arguments)])
+    said = b""
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:  # Linux's way to say that it is closed
+            part = b""
+        if not part:
+            break
+        said += part
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return said.decode()
+
+
+def test_a_bar_for_long_runs_only(tmp_path: Path):
+    write(photograph(160, 200), tmp_path / "p.png")
+    command = [
+        "restore",
+        tmp_path / "p.png",
+        "--degrade",
+        "sr2",
+        "--out",
+        tmp_path / "o",
+        "--algorithm",
+        "ddrm",
+    ]
+    short = on_a_terminal(*command, "--steps", 2)
+    assert "\x1b" not in short and "━" not in short
+    long = on_a_terminal(*command, "--steps", 500)
+    assert "/500" in long and "left" in long
+    assert all(
+        "━" not in line.split("\x1b[2K")[-1]
+        for line in long.split("\r\n")
+        if "wrote" in line or "PSNR" in line
+    )
