@@ -5,7 +5,8 @@
 PATH is a checkout of github.com/bahjat-kawar/ddrm; deepinv is measured if it is installed. Each cell runs in
 a process of its own with float32 on the CPU and OMP_NUM_THREADS threads (default 1): seconds are medians of
 several runs, memory is how far the peak of the process rises above where it stood before construction. Writes
-benchmarks/results/operators.json and prints a table; a ratio above 1 says how many times ours is faster.
+benchmarks/results/operators.json, and beside it the table that it prints (.md); a ratio above 1 says how many times
+ours is faster.
 """
 
 import argparse
@@ -256,7 +257,9 @@ def main() -> None:
     given.output.write_text(
         json.dumps({"setup": {**setup, "repeats": given.repeats}, "rows": rows}, indent=1) + "\n"
     )
-    print(f"\ntorch {setup['torch']}, {setup['threads']} thread(s), float32, CPU\n\n{table(rows)}")
+    report = f"torch {setup['torch']}, {setup['threads']} thread(s), float32, CPU\n\n{table(rows)}\n"
+    given.output.with_suffix(".md").write_text(f"# Degradations: `benchmarks/operators.py`\n\n{report}")
+    print(f"\n{report}")
 
 
 if __name__ == "__main__":

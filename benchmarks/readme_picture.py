@@ -1,4 +1,4 @@
-"""The picture at the top of the README: what was measured and what was restored, for the three degradations of the demo.
+"""The picture at the top of the README: what was measured and what was restored, for the demo's degradations.
 
 Usage: python benchmarks/readme_picture.py docs/images/restored.jpg
 """

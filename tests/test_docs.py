@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.contracts.operator import check
-from tests.contracts.restorer import IsotropicGaussian, run
 from tests.pictures import photograph
 from undiffuse import cli
+from undiffuse.contracts.operator import check
+from undiffuse.contracts.restorer import IsotropicGaussian, run
 from undiffuse.core.images import write
 from undiffuse.core.noise import SeededNoise
 from undiffuse.operators import LinearOperator

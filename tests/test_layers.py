@@ -20,6 +20,7 @@ EVERYTHING = {
     "app",
     "assets",
     "training",
+    "contracts",
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "registry": set(),
@@ -33,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "operators": {"core", "config", "registry"},  # config: operators/build.py reads options from text
     "restore": {"core", "operators", "samplers", "registry"},  # a conditional denoiser goes into any sampler
     "training": {"core", "priors"},
+    "contracts": {"core", "priors", "operators", "restore", "registry"},
     "app": EVERYTHING,
     "cli": EVERYTHING,
     "__init__": EVERYTHING,

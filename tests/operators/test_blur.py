@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from scipy import ndimage, signal
 
-from tests.contracts.operator import check
+from undiffuse.contracts.operator import check
 from undiffuse.operators import CircularBlur, Convolution, Kronecker, SVDOperator, kernels
 from undiffuse.registry import OPERATORS
 

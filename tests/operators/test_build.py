@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.contracts.operator import check
+from undiffuse.contracts.operator import check
 from undiffuse.operators import Kronecker, LinearOperator, build, compose, parse
 from undiffuse.registry import OPERATORS
 

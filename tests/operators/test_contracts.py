@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from tests.contracts.operator import EXACT, check, close, images
 from undiffuse.config import validated
+from undiffuse.contracts.operator import EXACT, check, close, images
 from undiffuse.registry import OPERATORS
 
 SHAPES = [(1, 9, 13), (3, 16, 12), (4, 8, 8)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.contracts.operator import check
+from undiffuse.contracts.operator import check
 from undiffuse.registry import OPERATORS
 
 SHAPE = (3, 4, 5)

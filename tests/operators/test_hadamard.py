@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.linalg import hadamard
 
-from tests.contracts.operator import check
+from undiffuse.contracts.operator import check
 from undiffuse.operators import Hadamard, PaddedHadamard, fwht
 from undiffuse.registry import OPERATORS
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.contracts import denoiser
+from undiffuse.contracts import denoiser
 from undiffuse.core.noise import SeededNoise
 from undiffuse.priors import Empirical, Gaussian, GaussianMixture, StationaryGaussian
 from undiffuse.registry import PRIORS

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.contracts import denoiser
+from undiffuse.contracts import denoiser
 from undiffuse.core.noise import SeededNoise
 from undiffuse.priors import DiscreteSchedule, Gaussian, Prior, scalings, schedules
 

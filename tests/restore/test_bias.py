@@ -8,8 +8,8 @@ draws are narrower); `spread` is the variance over the exact one, which scatters
 
 import pytest
 
-from tests.contracts.restorer import gaussian_posterior, moments, run
 from tests.restore.test_exact import posed
+from undiffuse.contracts.restorer import gaussian_posterior, moments, run
 from undiffuse.registry import RESTORERS
 
 DRAWS = 200

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.contracts.restorer import IsotropicGaussian, matrix, moments, run
+from undiffuse.contracts.restorer import IsotropicGaussian, matrix, moments, run
 from undiffuse.core.noise import SeededNoise
 from undiffuse.operators.build import build
 from undiffuse.priors import photo_gaussian

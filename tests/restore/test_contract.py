@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.contracts import restorer as contract
-from tests.contracts.restorer import IsotropicGaussian, run
 from tests.pictures import smooth
+from undiffuse.contracts import restorer as contract
+from undiffuse.contracts.restorer import IsotropicGaussian, run
 from undiffuse.core.noise import SeededNoise
 from undiffuse.operators import LinearOperator
 from undiffuse.operators.build import build

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.contracts.restorer import IsotropicGaussian
+from undiffuse.contracts.restorer import IsotropicGaussian
 from undiffuse.core.loop import last, sample
 from undiffuse.operators import Inpaint, SVDOperator
 from undiffuse.operators.build import build

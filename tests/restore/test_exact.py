@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tests.contracts.restorer import IsotropicGaussian, gaussian_posterior, matrix, moments, run
 from tests.pictures import smooth
 from tests.restore.test_closed_form import posed as closed_form
+from undiffuse.contracts.restorer import IsotropicGaussian, gaussian_posterior, matrix, moments, run
 from undiffuse.core.grids import karras
 from undiffuse.core.loop import last, sample
 from undiffuse.core.noise import SeededNoise

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tests.contracts.restorer import moments, run
 from tests.restore.test_closed_form import posed
+from undiffuse.contracts.restorer import moments, run
 from undiffuse.core.grids import karras, with_jumps
 from undiffuse.core.loop import last, sample, time_travel
 from undiffuse.core.noise import SeededNoise

@@ -5,8 +5,8 @@ import functools
 import pytest
 
 import undiffuse.samplers  # noqa: F401 (fills the registry)
-from tests.contracts import step as contract
 from undiffuse.config import from_term, parse_term
+from undiffuse.contracts import step as contract
 from undiffuse.registry import SAMPLERS
 
 REQUIRED = {"churn": {"steps": 8}}

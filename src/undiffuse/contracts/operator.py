@@ -144,6 +144,6 @@ def works_in_float32(operator: Operator, seed: int) -> None:
     y = single(x.float())
     assert y.dtype == torch.float32
     close(y.double(), operator(x), 1e-4)  # sums over a few thousand pixels in float32
-    if isinstance(operator, LinearOperator):
+    if isinstance(single, LinearOperator):
         assert single.adjoint(y).dtype == torch.float32
         assert single.ridge(x.float(), y, 0.1).dtype == torch.float32

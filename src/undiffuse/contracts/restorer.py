@@ -1,6 +1,7 @@
 """Checks for any restoration algorithm, against the posterior of a Gaussian prior in closed form."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ def run(
     *,
     steps: int = 20,
     sigmas: Tensor | None = None,
-    **options: object,
+    **options: Any,
 ) -> Tensor:
     """The final images of an algorithm, one for each seed; `problem` holds one measurement for each."""
     noise = SeededNoise(seeds)
@@ -81,12 +82,12 @@ def same_alone_and_in_a_batch(entry: Entry, denoise: Denoise, problem: Problem, 
     together = run(entry, denoise, problem, seeds, steps=4)
     flipped = Problem(problem.A, problem.y.flip(0), problem.sigma_y)
     torch.testing.assert_close(
-        run(entry, denoise, flipped, seeds[::-1], steps=4).flip(0), together, **_close(tolerance)
+        run(entry, denoise, flipped, seeds[::-1], steps=4).flip(0), together, rtol=tolerance, atol=tolerance
     )
     for i, seed in enumerate(seeds):
         single = Problem(problem.A, problem.y[i : i + 1], problem.sigma_y)
         torch.testing.assert_close(
-            run(entry, denoise, single, [seed], steps=4)[0], together[i], **_close(tolerance)
+            run(entry, denoise, single, [seed], steps=4)[0], together[i], rtol=tolerance, atol=tolerance
         )
 
 
@@ -100,20 +101,14 @@ def takes_a_grid_for_each_image(entry: Entry, denoise: Denoise, problem: Problem
     for i, grid in enumerate(grids):
         single = Problem(problem.A, problem.y[i : i + 1], problem.sigma_y)
         alone = run(entry, denoise, single, [i], sigmas=grid)
-        torch.testing.assert_close(together[i], alone[0], **_close(tolerance))
+        torch.testing.assert_close(together[i], alone[0], rtol=tolerance, atol=tolerance)
 
 
-def _close(tolerance: float) -> dict[str, float]:
-    return {"rtol": tolerance, "atol": tolerance}
-
-
-def data_is_kept(
-    entry: Entry, denoise: Denoise, problem: Problem, tolerance: float, **options: object
-) -> None:
+def data_is_kept(entry: Entry, denoise: Denoise, problem: Problem, tolerance: float, **options: Any) -> None:
     """Noise-free measurements are reproduced by the result."""
     assert problem.sigma_y == 0
     x = run(entry, denoise, problem, list(range(len(problem.y))), **options)
-    torch.testing.assert_close(problem.A(x), problem.y, **_close(tolerance))
+    torch.testing.assert_close(problem.A(x), problem.y, rtol=tolerance, atol=tolerance)
 
 
 @dataclass(frozen=True)
