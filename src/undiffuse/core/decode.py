@@ -67,7 +67,9 @@ class Limits:
             raise Refused(f"claims {size}; expected at most {MAX_CHANNELS} channels; keep those you need")
         if width * height > self.max_pixels or width * height * channels > 4 * self.max_pixels:
             most = f"at most {self.max_pixels} pixels of 4 channels"
-            raise Refused(f"claims {size}; expected {most}; crop or shrink it (in Python, max_pixels can be raised)")
+            raise Refused(
+                f"claims {size}; expected {most}; crop or shrink it (in Python, max_pixels can be raised)"
+            )
 
 
 def decode(file: BinaryIO, limits: Limits) -> Raster:
