@@ -5,8 +5,9 @@ import torch
 from undiffuse.restore import summarise
 
 
-def test_against_numpy():
-    draws = torch.randn(2, 9, 3, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+@pytest.mark.parametrize("height", [5, 300])  # 300: more than one strip of rows
+def test_against_numpy(height):
+    draws = torch.randn(2, 9, 3, height, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     posterior = summarise(draws)
     low, median, high = np.quantile(draws.numpy(), [0.05, 0.5, 0.95], axis=1)
     np.testing.assert_allclose(posterior.low, low, atol=1e-12)

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 
 
+ROWS = 256
+
+
 @dataclass(frozen=True, slots=True)
 class Posterior:
     """What K draws of each image say. All (B, C, H, W) in the scale of [-1, 1] images."""
@@ -28,12 +31,16 @@ def summarise(draws: Tensor) -> Posterior:
     """Mean, deviation and quantiles of draws (B, K, C, H, W), K >= 2."""
     if draws.ndim != 5 or draws.shape[1] < 2:
         raise ValueError(f"draws of shape {tuple(draws.shape)}; expected (B, K, C, H, W) with K >= 2")
-    ordered = draws.sort(dim=1).values
-    low, median, high = (_quantile(ordered, q) for q in (0.05, 0.5, 0.95))
+    low, median, high = (torch.empty_like(draws[:, 0]) for _ in range(3))
+    for row in range(0, draws.shape[3], ROWS):  # sorting makes 64-bit indices: never of a whole large picture
+        rows = slice(row, row + ROWS)
+        ordered = draws[:, :, :, rows].sort(dim=1).values
+        for q, quantile in ((0.05, low), (0.5, median), (0.95, high)):
+            quantile[:, :, rows] = _between(ordered, q)
     return Posterior(draws.mean(1), draws.std(1), low, median, high)
 
 
-def _quantile(ordered: Tensor, q: float) -> Tensor:
+def _between(ordered: Tensor, q: float) -> Tensor:
     """Linear interpolation between order statistics (torch.quantile refuses more than 16 M values)."""
     place = q * (ordered.shape[1] - 1)
     below = int(place)
