@@ -74,6 +74,16 @@ def test_check_operator(undiffuse, name):
         assert word in done.out
 
 
+def test_demo(undiffuse, tmp_path):
+    done = undiffuse("demo", "--out", tmp_path / "demo")
+    assert done.code == 0
+    for name in ("sr4", "deblur_gauss", "inp"):
+        assert (tmp_path / "demo" / f"{name}.png").stat().st_size > 10_000
+        assert (tmp_path / "demo" / name / "dog_restored.png").exists()
+        assert f"dog, {name}: PSNR" in done.out
+    assert (tmp_path / "demo" / "report.html").read_text().count('class="compare"') == 3
+
+
 def test_a_wrong_operator_fails_its_check(undiffuse, tmp_path, forget):
     (tmp_path / "mine.py").write_text(PLUGIN.replace("NAME", "wrong_file"))
     done = undiffuse("check", "operator", "wrong_file", "--size", "9x8", "--plugin", tmp_path / "mine.py")

@@ -5,7 +5,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from undiffuse.app.events import Done, Event, Note, Saved
-from undiffuse.app.outputs import check_folder
+from undiffuse.app.outputs import check_folder, save_bytes, sheet
 from undiffuse.app.report import write_report
 from undiffuse.app.restore import Restored, run
 from undiffuse.config import RestoreConfig
@@ -14,7 +14,7 @@ DEGRADATIONS = {"sr4": 0.02, "deblur_gauss": 0.02, "inp": 0.0}  # and their nois
 
 
 def demo(out: Path, seed: int = 0) -> Iterator[Event]:
-    """Restore the bundled photograph three times into `out`, one folder each, with out/report.html over all."""
+    """Restore the bundled photograph three times: out/sr4.png and so on, a folder of results each, out/report.html."""
     for folder in (out, *(out / degrade for degrade in DEGRADATIONS)):
         check_folder(folder, "dog", [])
     results: list[Restored] = []
@@ -27,6 +27,7 @@ def demo(out: Path, seed: int = 0) -> Iterator[Event]:
             for event in run(config):
                 if isinstance(event, Done):
                     results.append(event.result)
+                    yield Saved(save_bytes(out / f"{degrade}.png", sheet(event.result)))
                 else:
                     yield event
     yield Saved(write_report(results, out / "report.html"))
