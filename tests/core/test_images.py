@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 from undiffuse.core import images
-from undiffuse.core.images import Picture, encode_png, from_unit, read, save_array, to_bytes, to_unit, write
+from undiffuse.core.images import Picture, from_unit, read, to_bytes, to_unit, write
 
 
 def levels_image(channels: int, levels: int, height: int = 7, width: int = 9, seed: int = 0) -> torch.Tensor:
@@ -141,24 +141,10 @@ def test_rounding_is_half_up_and_clamped():
     assert to_bytes(torch.zeros(3, 2, 4)).shape == (2, 4, 3)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_encode_png_is_the_written_picture(put, channels):
-    x = levels_image(channels, 255)
-    assert np.array_equal(stored(read(put("a.png", encode_png(x)))), to_bytes(x))
-
-
 def test_units_are_inverse():
     x = torch.linspace(-1, 1, 11, dtype=torch.float64)
     assert torch.allclose(from_unit(to_unit(x)), x, rtol=0, atol=1e-15)
     assert to_unit(x)[0] == 0 and to_unit(x)[-1] == 1
-
-
-def test_save_array_keeps_numbers(tmp_path):
-    x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)) * 100
-    save_array(x, tmp_path / "a.npy")
-    assert np.array_equal(np.load(tmp_path / "a.npy"), x.numpy())
-    with pytest.raises(ValueError, match="saved as .npy"):
-        save_array(x, tmp_path / "a.png")
 
 
 # --- what a file can hold

@@ -28,6 +28,7 @@ from undiffuse.operators.base import LinearOperator
 from undiffuse.priors import StationaryGaussian
 from undiffuse.registry import PRIORS, RESTORERS, Entry
 from undiffuse.restore import Certificate, Posterior, Problem, certify, start, summarise
+from undiffuse.restore.problem import Start
 
 CHUNK = 12_000_000  # values of x in one batch: draws beyond it run one after another
 
@@ -144,16 +145,16 @@ def _draws(
     for n in problem.A.in_shape:
         pixels *= n
     batch = max(1, min(config.draws, CHUNK // pixels))
-    A, y = problem.A.to(device), problem.y.to(device)
-    begin = plan.entry.facts.get("start", start)
+    problem = Problem(problem.A.to(device), problem.y.to(device), problem.sigma_y)
+    begin: Start = plan.entry.facts.get("start", start)
     steps = len(plan.sigmas) - 1
     batches = [range(i, min(i + batch, config.draws)) for i in range(0, config.draws, batch)]
     for number, members in enumerate(batches):
         seeds = [image_seed(config.seed, config.image.stem, draw) for draw in members]
         noise = SeededNoise(seeds)
-        part = Problem(A, y.repeat_interleave(len(seeds), 0), problem.sigma_y)
+        part = problem.repeat(len(seeds))
         step = plan.entry(denoise, part, noise, **plan.options)
-        x = begin(part, plan.sigmas[0].to(y), noise)
+        x = begin(part, plan.sigmas[0].to(part.y), noise)
         for done, state in enumerate(sample(step, x, plan.sigmas)):
             yield Progress(number * steps + done, len(batches) * steps, config.image.name)
             x = state.x

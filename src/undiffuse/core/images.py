@@ -160,25 +160,9 @@ def write(pixels: Tensor, path: PathLike, *, levels: int | None = 255) -> None:
     replace_file(path, data)
 
 
-def save_array(values: Tensor, path: PathLike) -> None:
-    """Write numbers that are no picture (a standard deviation, a spectrum) to .npy as they are.
-
-    Replaces an existing file like `write`.
-    """
-    if Path(path).suffix.lower() != ".npy":
-        raise ValueError(_one_line(f"{path}: numbers are saved as .npy; change the suffix"))
-    replace_file(path, _npy_bytes(values.detach().cpu().numpy()))
-
-
 def to_bytes(pixels: Tensor) -> NDArray[np.uint8]:
     """(C, H, W) in [-1, 1] -> (H, W, C), clamped and rounded half up: for previews."""
     return _quantised(pixels.detach().cpu(), 255).astype(np.uint8, copy=False)
-
-
-def encode_png(pixels: Tensor) -> bytes:
-    """An 8-bit PNG of (C, H, W) in [-1, 1], 1 or 3 channels: for previews."""
-    _check_pixels(pixels, ".png", 255)
-    return _pillow_bytes(to_bytes(pixels), "PNG")
 
 
 def _check_pixels(pixels: Tensor, suffix: str, levels: int | None) -> None:
