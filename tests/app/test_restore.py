@@ -63,7 +63,7 @@ def test_my_own_bad_picture(undiffuse, photo, tmp_path):
     )
     assert done.code == 0 and "noise estimated at 0.0" in done.err
     record = json.loads((tmp_path / "out" / "blurred.json").read_text())
-    assert record["noise"] == pytest.approx(0.03, rel=0.15)  # as far off as the certificate allows for
+    assert record["noise"] == pytest.approx(0.03, rel=0.15)  # the certificate allows for 0.25
     assert record["certificate"]["verdict"] != "inconsistent"
     assert record["metrics"]["psnr"] > record["metrics"]["psnr_degraded"] + 0.5
     alone = undiffuse(*arguments, "--out", tmp_path / "alone")

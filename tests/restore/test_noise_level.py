@@ -9,8 +9,7 @@ from undiffuse.restore import estimate_sigma
 def test_on_a_photograph(sigma):
     x = photograph()
     y = x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
-    # The photograph has grain of its own of about 0.01; 10 % is what the certificate's tolerance of 15 %
-    # rests on.
+    # The photograph has grain of its own of about 0.01; 10 % is what this picture gives.
     assert estimate_sigma(y) == pytest.approx(sigma, rel=0.1, abs=0.005)
 
 
