@@ -8,9 +8,9 @@ from accelerate import Accelerator
 from torch import nn
 
 from undiffuse.priors import Prior, scalings
-from undiffuse.training import EMA, WEIGHTS, lognormal
+from undiffuse.training import EMA, WEIGHTS, Denoising, lognormal
 from undiffuse.training.checkpoint import load_resume, save_resume
-from undiffuse.training.loop import Recipe, TrainState, train
+from undiffuse.training.loop import Recipe, TrainState, rates, train
 
 
 class Net(nn.Module):
@@ -40,7 +40,9 @@ class Run:
         self.prior = Prior(Net(), scalings.edm(0.5), channels=3)
         self.optimizer = torch.optim.AdamW(self.prior.parameters(), lr=1e-2)
         self.averages = [EMA(self.prior, halflife_images=50)]
-        self.recipe = Recipe(lognormal(), WEIGHTS["edm"], batch=batch, part=part, warmup_images=20, **recipe)
+        self.objective = Denoising(self.prior, lognormal(), WEIGHTS["edm"])
+        rate = rates(warmup=20, decay="constant", images=240)
+        self.recipe = Recipe(batch=batch, part=part, rate=rate, **recipe)
         self.images_seen, self.skipped = 0, 0
 
     def resume(self, path: Path) -> None:
@@ -59,7 +61,7 @@ class Run:
     def go(self, images: int, data=data):
         """States, one a step."""
         states = train(
-            self.prior, data, self.optimizer, self.averages, self.recipe, accelerator=Accelerator(cpu=True),
+            self.objective, data, self.optimizer, self.averages, self.recipe, accelerator=Accelerator(cpu=True),
             images=images, images_seen=self.images_seen, skipped=self.skipped,
         )  # fmt: skip
         for state in states:

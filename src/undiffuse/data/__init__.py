@@ -11,7 +11,7 @@ from undiffuse.data.lsun import lsun
 from undiffuse.data.named import public
 from undiffuse.data.order import Order
 from undiffuse.data.split import split
-from undiffuse.data.stream import Batch, Skips, batches, collate
+from undiffuse.data.stream import Batch, Skips, Stream, collate
 from undiffuse.data.transforms import prepare
 
 __all__ = [
@@ -20,9 +20,9 @@ __all__ = [
     "Item",
     "Order",
     "Skips",
+    "Stream",
     "Subset",
     "Unusable",
-    "batches",
     "celeba",
     "celeba_hq",
     "cifar",

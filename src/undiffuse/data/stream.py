@@ -1,11 +1,9 @@
-"""Batches without end, the same whatever the workers, the number of processes and the interruptions."""
+"""Images of a run by their number: the same whatever the workers, the number of processes and the interruptions."""
 
 import threading
 import warnings
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -70,33 +68,51 @@ class Skips:
         return f"{len(self)} of {self._length} images so far cannot be used: {first}"
 
 
-def batches(
-    dataset: Dataset,
-    transform: Transform,
-    /,
-    *,
-    batch: int,
-    seed: int,
-    start: int = 0,
-    rank: int = 0,
-    world: int = 1,
-    workers: int = 0,
-    skips: Skips | None = None,
-) -> Iterator[Batch]:
-    """Batches of `batch` items k = start + rank, start + rank + world, ... of `Order(len(dataset), seed)`.
+class Stream:
+    """`stream(range(start, stop, step))`: items k of `Order(len(dataset), seed)`, as a batch.
 
-    `start` counts the images seen by all ranks together: resume with a multiple of batch * world. Workers are
-    threads; they change nothing but the speed. An Unusable item is replaced by the next of the dataset that is
-    not, and counted in `skips`.
+    Whoever trains asks for k = images_seen + rank, in steps of the number of processes. Workers are threads that read
+    ahead, on the guess that the numbers go on as they are; they change nothing but the speed, and `close` ends them. An
+    Unusable item is replaced by the next of the dataset that is not, and counted in `skips`.
     """
-    if batch < 1 or start < 0 or not 0 <= rank < world or workers < 0:
-        raise ValueError(
-            f"batch={batch}, start={start}, rank={rank} of world={world}, workers={workers}; expected batch >= 1, "
-            "start >= 0, 0 <= rank < world, workers >= 0; correct them"
-        )
-    order = Order(len(dataset), seed)
-    skips = Skips(len(dataset)) if skips is None else skips
-    return _batches(dataset, transform, order, count(start + rank, world), batch, workers, skips)
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        transform: Transform,
+        /,
+        *,
+        seed: int,
+        workers: int = 0,
+        skips: Skips | None = None,
+    ):
+        if workers < 0:
+            raise ValueError(f"workers={workers}; expected 0 (no reading ahead) or more; correct it")
+        self._dataset, self._transform, self._order = dataset, transform, Order(len(dataset), seed)
+        self.skips = Skips(len(dataset)) if skips is None else skips
+        self._pool = ThreadPoolExecutor(workers, "undiffuse-data") if workers else None
+        self._coming: dict[int, Future[_Row]] = {}
+
+    def __call__(self, which: range, /) -> Batch:
+        if self._pool is None:
+            return _stacked([self._row(k) for k in which])
+        last = which.stop if not which else which[-1]
+        ahead = range(last + which.step, last + which.step * (_AHEAD * len(which) + 1), which.step)
+        wanted = {*which, *ahead}
+        for k in [k for k in self._coming if k not in wanted]:
+            self._coming.pop(k).cancel()
+        for k in (*which, *ahead):
+            if k not in self._coming:
+                self._coming[k] = self._pool.submit(self._row, k)
+        return _stacked([self._coming.pop(k).result() for k in which])
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _row(self, k: int) -> "_Row":
+        return _row(self._dataset, self._transform, self._order[k], self._order.seed, self.skips)
 
 
 def collate(
@@ -111,33 +127,6 @@ def collate(
     """These items, as in epoch 0: for a validation set, the same pixels each time."""
     skips = Skips(len(dataset)) if skips is None else skips
     return _stacked([_row(dataset, transform, Place(0, i), seed, skips) for i in indices])
-
-
-def _batches(
-    dataset: Dataset,
-    transform: Transform,
-    order: Order,
-    ks: Iterator[int],
-    size: int,
-    workers: int,
-    skips: Skips,
-) -> Iterator[Batch]:
-    if workers == 0:
-        while True:
-            places = [order[next(ks)] for _ in range(size)]
-            yield _stacked([_row(dataset, transform, place, order.seed, skips) for place in places])
-    pool = ThreadPoolExecutor(workers, "undiffuse-data")
-    try:
-        waiting: deque[list[Future[_Row]]] = deque()
-        while True:
-            while len(waiting) <= _AHEAD:
-                places = [order[next(ks)] for _ in range(size)]
-                waiting.append(
-                    [pool.submit(_row, dataset, transform, place, order.seed, skips) for place in places]
-                )
-            yield _stacked([future.result() for future in waiting.popleft()])
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _row(dataset: Dataset, transform: Transform, place: Place, seed: int, skips: Skips) -> _Row:

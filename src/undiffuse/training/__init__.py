@@ -3,6 +3,8 @@
 from undiffuse.training.ema import EMA, PowerEMA
 from undiffuse.training.objective import (
     WEIGHTS,
+    Denoising,
+    Objective,
     by_prediction,
     denoising_loss,
     levels_of,
@@ -13,6 +15,8 @@ from undiffuse.training.objective import (
 __all__ = [
     "EMA",
     "WEIGHTS",
+    "Denoising",
+    "Objective",
     "PowerEMA",
     "by_prediction",
     "denoising_loss",

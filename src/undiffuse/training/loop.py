@@ -8,21 +8,22 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from undiffuse.core.noise import image_seeds
-from undiffuse.priors.prior import Prior
+from undiffuse.core.noise import SeededNoise, image_seeds
 from undiffuse.training.ema import EMA
-from undiffuse.training.objective import DrawSigma, Weight, denoising_loss
+from undiffuse.training.objective import Objective
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Batch = tuple[Tensor, Tensor | None]  # images (B, C, H, W) in [-1, 1], labels (B,) or None
 Data = Callable[[range], Batch]  # which images of the run, counted from 0 -> those images
+Decay = Literal["constant", "linear", "cosine"]
+Rate = Callable[[int], float]  # images seen -> share of the learning rate, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,9 @@ class TrainState:
 class Recipe:
     """What decides the path of training, beside data, network and optimiser."""
 
-    draw_sigma: DrawSigma
-    weight: Weight
     batch: int  # images a step, over all processes and accumulated parts
     seed: int = 0
-    warmup_images: int = 0  # the learning rate rises linearly over them
+    rate: Rate = lambda images_seen: 1.0
     clip: float = 1.0  # largest gradient norm; inf = never clipped
     part: int | None = None  # images that fit in memory at once, of one process; None = all
     skip_limit: int = 100  # so many steps in a row without a finite gradient are fatal
@@ -56,7 +55,7 @@ class Recipe:
 
 
 def train(
-    prior: Prior,
+    objective: Objective,
     data: Data,
     optimizer: torch.optim.Optimizer,
     averages: Sequence[EMA],
@@ -77,14 +76,14 @@ def train(
     if recipe.batch % world:
         raise ValueError(f"batch {recipe.batch} on {world} processes; make it a multiple of {world}")
     rates = [group["lr"] for group in optimizer.param_groups]
-    model, stepper = accelerator.prepare(prior, optimizer)
+    prepared, stepper = accelerator.prepare(objective, optimizer)
     row = 0
     while images_seen < images:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * warmup(images_seen, recipe.warmup_images)
+            group["lr"] = rate * recipe.rate(images_seen)
         mine = range(images_seen + rank, images_seen + recipe.batch, world)
-        loss = _backward(model, data, mine, recipe, accelerator)
-        norm = float(cast(Tensor, accelerator.clip_grad_norm_(model.parameters(), recipe.clip)))
+        loss = _backward(prepared, data, mine, recipe, accelerator)
+        norm = float(cast(Tensor, accelerator.clip_grad_norm_(prepared.parameters(), recipe.clip)))
         finite = math.isfinite(norm)  # the same on every process: gradients are already averaged
         if finite:
             stepper.step()
@@ -96,20 +95,32 @@ def train(
             raise RuntimeError(f"{row} steps in a row without a finite gradient; lower the learning rate")
         if finite:
             for average in averages:
-                average.update(prior, images_seen=images_seen, batch=recipe.batch)
+                average.update(objective.model, images_seen=images_seen, batch=recipe.batch)
         total = float(cast(Tensor, accelerator.reduce(loss, "mean")))
         yield TrainState(images_seen, total, norm, skipped)
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
 
 
-def warmup(images_seen: int, over: int) -> float:
-    """The share of the learning rate to use: (k + 1) / over up to 1, k images having been seen."""
-    return min(1.0, (images_seen + 1) / over) if over > 0 else 1.0
+def rates(*, warmup: int, decay: Decay, images: int) -> Rate:
+    """Linearly up over `warmup` images; then constant, or down to 0 at `images`, linearly or as half a cosine."""
+    fall = {
+        "constant": lambda t: 1.0,
+        "linear": lambda t: 1 - t,
+        "cosine": lambda t: 0.5 + 0.5 * math.cos(math.pi * t),
+    }
+    if decay not in fall:
+        raise ValueError(f"no decay named '{decay}'; choose from {', '.join(fall)}")
+
+    def rate(images_seen: int) -> float:
+        rise = min(1.0, (images_seen + 1) / warmup) if warmup > 0 else 1.0
+        return rise * fall[decay](min(1.0, images_seen / images))
+
+    return rate
 
 
 def _backward(
-    model: nn.Module, data: Data, mine: range, recipe: Recipe, accelerator: "Accelerator"
+    objective: nn.Module, data: Data, mine: range, recipe: Recipe, accelerator: "Accelerator"
 ) -> Tensor:
     """Gradients of the mean loss over `mine`, in parts; returns that loss."""
     size = recipe.part or len(mine)
@@ -119,20 +130,11 @@ def _backward(
         clean, labels = data(part)
         clean = clean.to(accelerator.device)
         labels = None if labels is None else labels.to(accelerator.device)
-        sigma, n = drawn(clean, part, recipe)
+        noise = SeededNoise(image_seeds(recipe.seed, [f"train/{k}" for k in part]))
         last = number == len(parts) - 1
-        with nullcontext() if last else accelerator.no_sync(model):
+        with nullcontext() if last else accelerator.no_sync(objective):
             with accelerator.autocast():
-                loss = denoising_loss(model, clean, labels, sigma, n, weight=recipe.weight).sum() / len(mine)
+                loss = objective(clean, labels, noise).sum() / len(mine)
             accelerator.backward(loss)
         total += loss.detach()
     return total
-
-
-def drawn(clean: Tensor, which: Sequence[int], recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """sigma (B,) and noise like `clean`, for images `which` of the run: of the seed and the image's number only."""
-    seeds = image_seeds(recipe.seed, [f"train/{k}" for k in which])
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    u = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
-    n = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in generators])
-    return recipe.draw_sigma(u).to(clean), n.to(clean)

@@ -1,14 +1,17 @@
-"""The one loss: weight(sigma) |x0hat - x0|^2. What differs between eps, v, x0 and EDM training is the weight.
+"""The loss of denoising: weight(sigma) |x0hat - x0|^2. What differs between eps, v, x0 and EDM training is the weight.
 
 With x = x0 + sigma n, eps = (x - x0) / sigma and v = sqrt(abar) n - sqrt(1 - abar) x0 with abar = 1 / (1 + sigma^2), an
 error d of x0hat is an error d / sigma of eps and d sqrt(1 + sigma^2) / sigma of v.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from undiffuse.core.state import Noise
+from undiffuse.priors.prior import Prior
 from undiffuse.priors.schedules import DiscreteSchedule
 
 Weight = Callable[[Tensor], Tensor]  # sigma (B, 1, 1, 1) -> of its shape
@@ -48,6 +51,54 @@ def weight_named(name: str) -> Weight:
     if name not in WEIGHTS:
         raise ValueError(f"no loss weight named '{name}'; choose from {', '.join(WEIGHTS)}")
     return WEIGHTS[name]
+
+
+class Objective(Protocol):
+    """What training lowers: a module, so that its call can be distributed, around the model that learns."""
+
+    model: nn.Module
+
+    def __call__(
+        self, clean: Tensor, labels: Tensor | None, noise: Noise, /
+    ) -> Tensor: ...  # (B,), one loss an image
+
+
+class Denoising(nn.Module):
+    """weight(sigma) times the mean squared error of x0hat, for x = x0 + sigma n.
+
+    draw_sigma: the levels trained on. label_dropout: the share of images whose class is hidden, for classifier-free
+    guidance (Ho and Salimans 2022); the network then needs a null class, which is number num_classes.
+    """
+
+    def __init__(self, prior: Prior, draw_sigma: DrawSigma, weight: Weight, *, label_dropout: float = 0.0):
+        super().__init__()
+        if not 0 <= label_dropout < 1:
+            raise ValueError(
+                f"label_dropout = {label_dropout}; expected a share of 0 or more, and less than 1"
+            )
+        if label_dropout and prior.num_classes is None:
+            raise ValueError(f"label_dropout = {label_dropout} for a prior without classes; set it to 0")
+        self.null_class = prior.num_classes or 0
+        self.model, self.draw_sigma, self.weight, self.label_dropout = (
+            prior,
+            draw_sigma,
+            weight,
+            label_dropout,
+        )
+
+    def forward(self, clean: Tensor, labels: Tensor | None, noise: Noise) -> Tensor:
+        """(B,). clean: (B, C, H, W); `noise` draws all that is random, an image at a time."""
+        u = uniform(noise, len(clean), 2)
+        sigma = self.draw_sigma(u[:, 0]).to(clean)
+        if labels is not None and self.label_dropout:
+            hidden = (u[:, 1] < self.label_dropout).to(labels.device)
+            labels = torch.where(hidden, self.null_class, labels)
+        return denoising_loss(self.model, clean, labels, sigma, noise(clean), weight=self.weight)
+
+
+def uniform(noise: Noise, images: int, draws: int) -> Tensor:
+    """(images, draws) in [0, 1], float64 on the CPU, each row from its own image's noise."""
+    return torch.special.ndtr(noise(torch.empty(images, draws, dtype=torch.float64)))
 
 
 def denoising_loss(
