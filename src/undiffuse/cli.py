@@ -99,6 +99,30 @@ def _noise(text: str | None, measured: bool) -> float | str | None:
         raise ValueError(f"--noise {text}; expected a number such as 0.05, or auto") from None
 
 
+@app.command(
+    epilog="Examples: undiffuse train configs/train/fashion_mnist.yaml   |   "
+    "undiffuse train configs/train/photos64.yaml --set train.steps=50000 --resume"
+)
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file; the ready ones are in configs/train/.")],
+    settings: Annotated[
+        list[str], typer.Option("--set", help="section.key=value over the file; may be given several times.")
+    ] = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option(help="Folder of the run [runs/NAME].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
+    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    plugin: Plugins = [],  # noqa: B006
+) -> None:
+    """Train a prior. Several processes: accelerate launch -m undiffuse train CONFIG, or torchrun."""
+    from undiffuse.app.train import run
+    from undiffuse.config.train import read_train
+
+    _load_plugins(plugin)
+    asked = read_train(config, settings)
+    for folder in _show(run(asked, out or Path("runs") / asked.name, resume=resume, device=device)):
+        typer.echo(f"the run is in {folder}")
+
+
 @app.command(epilog="Example: undiffuse demo --out out/demo")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the pictures and report.html.")] = Path("out/demo"),

@@ -121,7 +121,7 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path):
     _, said = process.communicate()
     assert process.returncode == 0, said
     stored = load_file(tmp_path / "resume.safetensors")
-    same({k: stored[f"prior.{k}"] for k in whole.prior.state_dict()}, dict(whole.prior.state_dict()))
+    same({k: stored[f"model.{k}"] for k in whole.prior.state_dict()}, dict(whole.prior.state_dict()))
 
 
 def test_two_processes_are_one_with_the_same_batch(tmp_path):

@@ -197,6 +197,13 @@ def as_image(pixels: Tensor) -> Image.Image:
     return Image.fromarray(to_bytes(pixels))
 
 
+def picture_bytes(pixels: Tensor) -> bytes:
+    """(C, H, W) in [-1, 1] as a PNG."""
+    data = io.BytesIO()
+    as_image(pixels).save(data, "PNG")
+    return data.getvalue()
+
+
 def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     while len(text) > 4 and font.getlength(text) > width:
         text = text[:-4] + "..."

@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 import math
 import os
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from undiffuse.app import outputs
+from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.measurement import Measurement, files, open_measurement, view
 from undiffuse.config import RestoreConfig, from_term, parse_term
@@ -80,7 +79,7 @@ def run(config: RestoreConfig) -> Iterator[Event]:
     measurement = open_measurement(config)
     denoise = PRIORS[config.prior]()
     plan = _plan(config, measurement.problem, denoise)
-    device = _device(config.device)
+    device = machine.device(config.device)
     inputs = [config.image, *files(config.degrade)] + ([config.reference] if config.reference else [])
     outputs.check_folder(config.out, config.image.stem, inputs)
     for note in measurement.notes:
@@ -98,18 +97,6 @@ def run(config: RestoreConfig) -> Iterator[Event]:
     outputs.make_folder(config.out)
     yield from _save(result)
     yield Done(result)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", name):
-        raise ValueError(f"no device '{name}'; choose from auto, cpu, cuda, cuda:1 (and so on), mps")
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device '{name}' cannot be used here; use auto or cpu") from error
-    return torch.device(name)
 
 
 def _plan(config: RestoreConfig, problem: Problem, denoise: Denoise) -> Plan:

@@ -1,16 +1,13 @@
 """What a run needs to go on as if nothing had happened: one safetensors file, written whole or not at all."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from undiffuse.priors.prior import Prior
+from undiffuse.core.tensors import write_tensors
 from undiffuse.training.ema import EMA
 
 KIND = "undiffuse resume state 1"
@@ -18,7 +15,7 @@ KIND = "undiffuse resume state 1"
 
 def save_resume(
     path: Path,
-    prior: Prior,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     averages: Sequence[EMA],
     *,
@@ -26,7 +23,7 @@ def save_resume(
     skipped: int = 0,
 ) -> None:
     """Weights, the optimiser's moments, the averages and the counters. Replaces `path` atomically."""
-    tensors = {f"prior.{name}": value for name, value in prior.state_dict().items()}
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for i, average in enumerate(averages):
         tensors |= {f"average.{i}.{name}": value for name, value in average.state_dict().items()}
     for i, moments in optimizer.state_dict()["state"].items():
@@ -38,22 +35,11 @@ def save_resume(
         "skipped": str(skipped),
         "averages": str(len(averages)),
     }
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        save_file(
-            {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, name, meta
-        )
-        with open(name, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_tensors(path, tensors, meta)
 
 
 def load_resume(
-    path: Path, prior: Prior, optimizer: torch.optim.Optimizer, averages: Sequence[EMA]
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, averages: Sequence[EMA]
 ) -> tuple[int, int]:
     """Put back what `save_resume` wrote; returns (images_seen, skipped). ValueError if it is of another run."""
     try:
@@ -67,7 +53,7 @@ def load_resume(
     if meta["averages"] != str(len(averages)):
         raise ValueError(f"'{path}' holds {meta['averages']} averages, this run has {len(averages)}")
     try:
-        prior.load_state_dict(_under(tensors, "prior."))
+        model.load_state_dict(_under(tensors, "model."))
         for i, average in enumerate(averages):
             average.load_state_dict(_under(tensors, f"average.{i}."))
     except RuntimeError as error:

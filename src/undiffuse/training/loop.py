@@ -34,6 +34,7 @@ class TrainState:
     loss: float  # mean over the step's images, of all processes
     gradient_norm: float  # before clipping
     skipped: int  # steps left out so far because their gradient was not finite
+    stopped: bool = False  # some process was asked to stop: this is the last state
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,14 @@ def train(
     images: int,
     images_seen: int = 0,
     skipped: int = 0,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[TrainState]:
     """Train until `images` have been seen in all, from `images_seen` on. The caller logs, saves and stops.
 
     A step whose gradient is not finite moves nothing, is counted, and is fatal after `skip_limit` in a row
     (RuntimeError). Each process takes every n-th image of the batch; the gradient is the mean over the whole batch.
-    `accelerator` brings devices, processes and precision; model and optimiser are prepared here.
+    `accelerator` brings devices, processes and precision; model and optimiser are prepared here. Asked to `stop` on any
+    process, all end after the same step.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     if recipe.batch % world:
@@ -96,10 +99,27 @@ def train(
         if finite:
             for average in averages:
                 average.update(objective.model, images_seen=images_seen, batch=recipe.batch)
-        total = float(cast(Tensor, accelerator.reduce(loss, "mean")))
-        yield TrainState(images_seen, total, norm, skipped)
+        told = torch.stack((loss, loss.new_tensor(float(stop()))))  # all processes stop after the same step
+        total, stopped = cast(Tensor, accelerator.reduce(told, "mean")).tolist()
+        yield TrainState(images_seen, total, norm, skipped, stopped > 0)
+        if stopped:
+            break
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
+
+
+def accelerator_for(precision: str, device: str = "auto") -> "Accelerator":
+    """What brings devices, processes and precision. precision: fp32, bf16 or fp16; device: auto or cpu."""
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise ValueError(
+            "training needs the package accelerate; run `pip install 'undiffuse[train]'`"
+        ) from error
+    if precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
+        raise ValueError("precision fp16 needs a CUDA device; expected fp32 or bf16 here")
+    names = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+    return Accelerator(mixed_precision=names[precision], cpu=device == "cpu")
 
 
 def rates(*, warmup: int, decay: Decay, images: int) -> Rate:

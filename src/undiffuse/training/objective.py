@@ -56,8 +56,8 @@ def weight_named(name: str) -> Weight:
 class Objective(Protocol):
     """What training lowers: a module, so that its call can be distributed, around the model that learns."""
 
-    model: nn.Module
-
+    @property
+    def model(self) -> nn.Module: ...
     def __call__(
         self, clean: Tensor, labels: Tensor | None, noise: Noise, /
     ) -> Tensor: ...  # (B,), one loss an image

@@ -13,8 +13,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pydantic
 
@@ -74,13 +73,24 @@ def explain(error: pydantic.ValidationError, owner: str, model: type[pydantic.Ba
     for fault in error.errors(include_url=False):
         name = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            lines.append(f"{owner} has no option '{name}';{_choices(name, model.model_fields)}")
+            *sections, key = (str(part) for part in fault["loc"])
+            known = _section(model, sections).model_fields
+            lines.append(f"{owner} has no option '{name}';{_choices(key, known)}")
         elif fault["type"] == "missing":
             lines.append(f"{owner} needs the option '{name}'; write {name}=...")
         else:
             expected = fault["msg"].removeprefix("Value error, ")
             lines.append(f"option {name}={fault['input']!r} of {owner}: {expected[:1].lower()}{expected[1:]}")
     return "; ".join(dict.fromkeys(lines))
+
+
+def _section(model: type[pydantic.BaseModel], names: Iterable[str]) -> type[pydantic.BaseModel]:
+    for name in names:
+        inner = model.model_fields[name].annotation if name in model.model_fields else None
+        if not (inspect.isclass(inner) and issubclass(inner, pydantic.BaseModel)):
+            return model
+        model = inner
+    return model
 
 
 def parse_term(text: str, /) -> tuple[str, str | None, dict[str, str]]:
@@ -152,26 +162,6 @@ def _kinds(annotation: Any) -> set[Any]:
     if origin in (typing.Union, types.UnionType):
         return set[Any]().union(*(_kinds(part) for part in typing.get_args(annotation)))
     return {origin or annotation}
-
-
-class RestoreConfig(Options):
-    """Everything that decides what `undiffuse restore` does to one picture."""
-
-    image: Path
-    degrade: str
-    out: Path = Path("out")
-    measured: bool = False  # the picture is the measurement itself, not a clean image to degrade
-    noise: Annotated[float, pydantic.Field(ge=0, le=10)] | Literal["auto"] | None = None  # [0, 1] units
-    reference: Path | None = None
-    size: str | None = None  # HxW or CxHxW of the restored picture
-    prior: str = "photo-gaussian"
-    algorithm: str = "auto"
-    steps: Annotated[int, pydantic.Field(ge=1, le=100_000)] | None = None
-    eta: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None
-    eta_b: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None
-    draws: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 1
-    seed: int = 0
-    device: str = "auto"
 
 
 def describe(entry: Entry, /) -> list[str]:

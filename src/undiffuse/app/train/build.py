@@ -1,0 +1,185 @@
+"""From a configuration to what trains: prior, objective, data, optimiser, averages."""
+
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from undiffuse import data, networks  # noqa: F401 (fill the registries)
+from undiffuse.checkpoints import PriorConfig
+from undiffuse.checkpoints.native import load_into
+from undiffuse.config import TrainConfig, from_term, parse_term
+from undiffuse.data import Dataset, Skips, Stream, Subset, collate, prepare, split
+from undiffuse.priors import Prior
+from undiffuse.registry import DATASETS
+from undiffuse.training import EMA, WEIGHTS, Denoising, Objective, PowerEMA, levels_of, lognormal
+from undiffuse.training.loop import Recipe, rates
+from undiffuse.training.muon import named
+
+FILLED_IN = ("in_channels", "out_channels", "num_classes", "null_class", "learned_variance", "told", "size")
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """All that a run is made of, on the CPU."""
+
+    prior: Prior
+    description: PriorConfig
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    averages: tuple[EMA, ...]
+    recipe: Recipe
+    stream: Stream
+    checked: tuple[Tensor, Tensor | None]  # the validation images and their labels, fixed
+    notes: tuple[str, ...]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"parameters": sum(p.numel() for p in self.prior.parameters())}
+
+
+def build(config: TrainConfig) -> Pieces:
+    """ValueError, before anything is written, for whatever does not go together."""
+    training, held_out, classes, notes = images(config)
+    description = describe(config, training, classes)
+    torch.manual_seed(config.train.seed)  # the weights' first values, and dropout
+    prior = description.build()
+    if config.train.start is not None:
+        load_into(config.train.start, prior)
+    if config.train.channels_last:
+        prior.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run, optimizer = config.train, config.optimizer
+    averages = [EMA(prior, halflife_images=halflife) for halflife in run.ema]
+    averages += [PowerEMA(prior, std=std) for std in run.power_ema]
+    if run.compile:
+        prior.net.compile()
+    rate = rates(warmup=optimizer.warmup * run.batch, decay=optimizer.decay, images=run.steps * run.batch)
+    transform = transform_of(config)
+    skips = Skips(len(training))
+    chosen = range(min(run.validate_images, len(held_out)))
+    checked = collate(held_out, prepare(config.data.size, crop="centre"), chosen, seed=run.seed)
+    return Pieces(
+        prior=prior,
+        description=description,
+        objective=objective_of(config, prior, description),
+        optimizer=named(
+            optimizer.name,
+            prior,
+            rate=optimizer.rate,
+            betas=optimizer.betas,
+            weight_decay=optimizer.weight_decay,
+        ),
+        averages=tuple(averages),
+        recipe=Recipe(
+            batch=run.batch,
+            part=run.part,
+            seed=run.seed,
+            rate=rate,
+            clip=optimizer.clip,
+            skip_limit=run.skip_limit,
+        ),
+        stream=Stream(training, transform, seed=run.seed, workers=config.data.workers, skips=skips),
+        checked=(checked.x, checked.labels if config.conditioning.classes else None),
+        notes=notes,
+    )
+
+
+def images(config: TrainConfig) -> tuple[Dataset, Dataset, tuple[str, ...] | None, tuple[str, ...]]:
+    """Training and validation sets, the names of the classes, and what was left out."""
+    source, first, given = parse_term(config.data.source)
+    entry = DATASETS[source]
+    whole: Dataset = entry(config.data.path, **from_term(entry, first, given))
+    if config.data.exclude:
+        names = [whole.name(i) for i in range(len(whole))]
+        kept = [i for i, name in enumerate(names) if not _excluded(name, config.data.exclude)]
+        note = f"{len(names) - len(kept)} left out by {' '.join(config.data.exclude)}"
+        whole = Subset(whole, kept, (*whole.notes, note))
+    training, held_out = split(whole, share=config.data.validation, by=config.data.split_by)
+    return training, held_out, whole.classes, training.notes
+
+
+def _excluded(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def transform_of(config: TrainConfig) -> Callable[..., Tensor]:
+    """How stored images become training images."""
+    d = config.data
+    return prepare(
+        d.size,
+        window=d.window,
+        shorter=d.shorter,
+        crop=d.crop,
+        tries=d.tries,
+        flip=d.flip,
+        dequantise=d.dequantise,
+    )
+
+
+def describe(config: TrainConfig, training: Dataset, classes: tuple[str, ...] | None) -> PriorConfig:
+    """What the weights will need to be a prior again."""
+    asked, conditioning, objective = dict(config.network), config.conditioning, config.objective
+    if taken := [key for key in FILLED_IN if key in asked]:
+        raise ValueError(
+            f"network: {', '.join(taken)} follow from data, conditioning and objective; leave them out"
+        )
+    count = conditioning.classes
+    if count is not None:
+        _check_classes(training, count, classes)
+    hidden = count is not None and conditioning.dropout > 0 and objective.prediction != "label"
+    network = {
+        **asked,
+        "in_channels": training.channels,
+        "out_channels": training.channels,
+        "num_classes": count,
+        "null_class": hidden,
+        "learned_variance": objective.learned_variance,
+    }
+    if asked.get("name") == "photo":
+        network["told"] = "log" if objective.prediction == "edm" else "timestep"
+    elif objective.prediction == "edm":
+        raise ValueError(
+            f"network {asked.get('name')} is told timesteps; expected prediction eps, v or x0, or the network photo"
+        )
+    return PriorConfig(
+        network=network,
+        prediction=objective.prediction,
+        sigma_data=objective.sigma_data,
+        schedule=objective.schedule,
+        timesteps=objective.timesteps,
+        channels=training.channels,
+        size=(config.data.size, config.data.size),
+        num_classes=count,
+        null_class=hidden,
+        classes=classes if count else None,
+    )
+
+
+def _check_classes(training: Dataset, count: int, names: tuple[str, ...] | None) -> None:
+    found = len(names) if names is not None else None
+    if found is None and training[0].label is None:
+        raise ValueError(f"conditioning.classes: {count}, but the data has no labels; leave it out")
+    if found is not None and found != count:
+        raise ValueError(f"conditioning.classes: {count}, but the data has {found}; write classes: {found}")
+
+
+def objective_of(config: TrainConfig, prior: Prior, description: PriorConfig) -> Objective:
+    """What training lowers."""
+    objective, conditioning = config.objective, config.conditioning
+    if objective.log_sigma is not None:
+        draw = lognormal(*objective.log_sigma)
+    elif objective.prediction == "edm":
+        draw = lognormal()
+    else:
+        draw = levels_of(description.discrete())
+    weight = WEIGHTS[objective.weight or objective.prediction]
+    dropout = conditioning.dropout if description.null_class else 0.0
+    return Denoising(prior, draw, weight, label_dropout=dropout)
+
+
+def trained(pieces: Pieces) -> nn.Module:
+    """The weights that sample: the first average, or the raw ones if there is none."""
+    return pieces.averages[0].module if pieces.averages else pieces.prior

@@ -1,0 +1,25 @@
+"""Options of registered factories, and what each command is told, validated."""
+
+from undiffuse.config.options import (
+    Options,
+    describe,
+    explain,
+    from_term,
+    options,
+    parse_term,
+    validated,
+)
+from undiffuse.config.restore import RestoreConfig
+from undiffuse.config.train import TrainConfig
+
+__all__ = [
+    "Options",
+    "RestoreConfig",
+    "TrainConfig",
+    "describe",
+    "explain",
+    "from_term",
+    "options",
+    "parse_term",
+    "validated",
+]

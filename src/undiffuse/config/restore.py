@@ -1,0 +1,28 @@
+"""What `undiffuse restore` is told."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+
+from undiffuse.config.options import Options
+
+
+class RestoreConfig(Options):
+    """Everything that decides what `undiffuse restore` does to one picture."""
+
+    image: Path
+    degrade: str
+    out: Path = Path("out")
+    measured: bool = False  # the picture is the measurement itself, not a clean image to degrade
+    noise: Annotated[float, pydantic.Field(ge=0, le=10)] | Literal["auto"] | None = None  # [0, 1] units
+    reference: Path | None = None
+    size: str | None = None  # HxW or CxHxW of the restored picture
+    prior: str = "photo-gaussian"
+    algorithm: str = "auto"
+    steps: Annotated[int, pydantic.Field(ge=1, le=100_000)] | None = None
+    eta: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None
+    eta_b: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None
+    draws: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 1
+    seed: int = 0
+    device: str = "auto"

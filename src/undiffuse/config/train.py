@@ -1,0 +1,208 @@
+"""What `undiffuse train` is told: one YAML file, checked to the last key."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from undiffuse.config.options import Options, explain
+
+LARGEST = 2**20  # bytes of a configuration
+
+Positive = Annotated[int, pydantic.Field(ge=1)]
+Share = Annotated[float, pydantic.Field(ge=0, lt=1)]
+
+
+class DataConfig(Options):
+    """Which images, and how they come to the network."""
+
+    source: str  # a dataset with its options: folder:keep_mb=600
+    path: str
+    exclude: tuple[str, ...] = ()  # patterns of names, such as gb82__*
+    licence: str = "not stated"  # of the data: goes into the header of the weights
+    size: Positive
+    window: Positive | None = None
+    shorter: Positive | None = None
+    crop: Literal["none", "centre", "random", "textured"] = "centre"
+    tries: Positive = 4
+    flip: bool = False
+    dequantise: bool = False
+    validation: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.05  # share held out, by a hash of each image
+    split_by: Literal["content", "name"] = "content"
+    workers: Annotated[int, pydantic.Field(ge=0, le=256)] = 2
+
+
+class ConditioningConfig(Options):
+    """What the network is told beside the noise level."""
+
+    classes: Positive | None = None
+    dropout: Share = 0.1  # of images whose class is hidden, for classifier-free guidance
+    low_res: int | str | None = None  # a factor, or a degradation such as sr_bicubic4
+    augmentation: Annotated[float, pydantic.Field(ge=0)] = 0.0  # largest noise on it, in the scale of [-1, 1]
+
+
+class ObjectiveConfig(Options):
+    """What is learned: `label` trains the classifier of noisy images, the others denoise."""
+
+    prediction: Literal["eps", "v", "x0", "edm", "label"]
+    weight: Literal["eps", "v", "x0", "edm", "min_snr"] | None = None  # None: the prediction's own
+    sigma_data: Annotated[float, pydantic.Field(gt=0)] = 0.5  # of edm
+    schedule: Literal["linear", "cosine", "cos6", "quad", "sigmoid"] | None = None  # of eps, v, x0 and label
+    timesteps: Annotated[int, pydantic.Field(ge=2, le=100_000)] = 1000
+    log_sigma: tuple[float, float] | None = (
+        None  # mean and deviation of ln sigma; None: the schedule's levels
+    )
+    learned_variance: bool = False
+    bound_weight: Annotated[float, pydantic.Field(ge=0)] = (
+        1e-3  # of the variational bound, for learned_variance
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _complete(self) -> "ObjectiveConfig":
+        if self.prediction == "edm" and self.schedule is not None:
+            raise ValueError("prediction edm takes no schedule; expected log_sigma; leave the schedule out")
+        if self.prediction != "edm" and self.schedule is None:
+            raise ValueError(
+                f"prediction {self.prediction} needs a schedule; write schedule: linear or cosine"
+            )
+        if self.learned_variance and self.prediction in ("edm", "label"):
+            raise ValueError(
+                f"learned_variance with prediction {self.prediction}; expected eps, v or x0 with a schedule"
+            )
+        return self
+
+
+class OptimizerConfig(Options):
+    """How weights move."""
+
+    name: Literal["adam", "adamw", "muon"] = "adamw"
+    rate: Annotated[float, pydantic.Field(gt=0)] = 1e-4
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    weight_decay: Annotated[float, pydantic.Field(ge=0)] = 0.0
+    warmup: Annotated[int, pydantic.Field(ge=0)] = 0  # steps
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    clip: Annotated[float, pydantic.Field(gt=0)] = 1.0
+
+
+class RunConfig(Options):
+    """How long, how, and what is kept."""
+
+    steps: Positive
+    batch: Positive
+    part: Positive | None = None  # images at once, if the batch does not fit in memory
+    seed: int = 0
+    ema: tuple[Annotated[float, pydantic.Field(gt=0)], ...] = (
+        500_000.0,
+    )  # half-lives in images; the first samples
+    power_ema: tuple[Annotated[float, pydantic.Field(gt=0, lt=0.28)], ...] = ()  # relative widths
+    start: str | None = None  # weights to start from: a file, or a prior that comes with the package
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    channels_last: bool = False
+    skip_limit: Positive = 100  # steps in a row without a finite gradient
+    log_every: Positive = 50  # steps
+    check_every: Positive = 1000  # steps: validation and pictures
+    keep_every: Positive | None = None  # steps: weights kept under their own name
+    save_minutes: Annotated[float, pydantic.Field(gt=0)] = 5.0  # between states to resume from
+    pictures: Annotated[int, pydantic.Field(ge=0, le=1024)] = 16
+    validate_images: Positive = 256
+
+
+class TrainConfig(Options):
+    """Everything that decides a training run."""
+
+    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    data: DataConfig
+    network: dict[str, Any]  # its name and its sizes; channels, classes and variance are filled in
+    conditioning: ConditioningConfig = ConditioningConfig()
+    objective: ObjectiveConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: RunConfig
+
+
+def read_train(path: Path, settings: Iterable[str] = ()) -> TrainConfig:
+    """A YAML file, with `section.key=value` settings over it. ValueError in one line for whatever is wrong."""
+    tree = read_yaml(path)
+    for setting in settings:
+        _set(tree, setting)
+    try:
+        return TrainConfig.model_validate(tree)
+    except pydantic.ValidationError as error:
+        raise ValueError(explain(error, f"'{path}'", TrainConfig)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A mapping from a YAML file: no tags, no aliases, no key twice, at most 1 MiB."""
+    import yaml
+
+    class Strict(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise ValueError("holds an alias (*name); write the value out")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+            if twice:
+                raise ValueError(f"gives {', '.join(twice)} twice; keep one")
+            return super().construct_mapping(node, deep)
+
+    try:
+        data = path.read_bytes()
+        if len(data) > LARGEST:
+            raise ValueError(f"is longer than {LARGEST} bytes; expected a configuration")
+        tree = yaml.load(data.decode(), Strict)  # a SafeLoader: builds plain values only
+    except FileNotFoundError:
+        raise ValueError(f"no configuration '{path}'; the ready ones are in configs/train/") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"'{path}': {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"'{path}' holds no mapping; expected sections such as data:, network:, train:")
+    return tree
+
+
+def write_yaml(tree: Mapping[str, Any]) -> str:
+    """The same as text, keys in their order."""
+    import yaml
+
+    return yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True, width=100)
+
+
+def changed(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """`section.key: old -> new` for each value that differs."""
+    found: list[str] = []
+    for key in dict.fromkeys((*old, *new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += changed(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {a} -> {b}")
+    return found
+
+
+def _set(tree: dict[str, Any], setting: str) -> None:
+    import yaml
+
+    name, equals, text = setting.partition("=")
+    keys = name.strip().split(".")
+    if not equals or not all(keys):
+        raise ValueError(f"--set {setting}; expected section.key=value, such as train.steps=50000")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"--set {setting}: the value cannot be read; quote it") from None
+    if keys[0] not in TrainConfig.model_fields:
+        near = difflib.get_close_matches(keys[0], TrainConfig.model_fields, n=1)
+        hint = f" did you mean '{near[0]}'?" if near else ""
+        raise ValueError(
+            f"--set {setting}: no section '{keys[0]}';{hint} choose from {', '.join(TrainConfig.model_fields)}"
+        )
+    for key in keys[:-1]:
+        inner = tree.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ValueError(f"--set {setting}: '{key}' is no section")
+        tree = inner
+    tree[keys[-1]] = value
