@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from tests.networks.weights import seeded
 from undiffuse.contracts import denoiser
 from undiffuse.core.noise import SeededNoise
+from undiffuse.networks.photo import PhotoConfig
 from undiffuse.priors import DiscreteSchedule, Gaussian, Prior, scalings, schedules
 
 SHAPE = (3, 5, 7)
@@ -135,6 +137,18 @@ def test_labels():
     assert torch.equal(given.predict(x, sigma).x0, prior(x, sigma, labels))
     assert torch.equal(prior.given()(x, sigma), prior(x, sigma))
     assert not torch.equal(given(x, sigma), prior(x, sigma))
+
+
+def test_null_class():
+    """The label num_classes of training with dropped labels is the same as no labels."""
+    config = PhotoConfig(in_channels=3, widths=(8, 8), blocks=1, embedding=8, num_classes=10, null_class=True)
+    net = seeded(config.build(), 0)
+    prior = Prior(net, scalings.edm(0.5), channels=3, num_classes=10, null_class=True)
+    x, sigma = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor(1.0)
+    dropped = prior(x, sigma, torch.tensor([3, 10]))
+    assert torch.equal(dropped[1], prior(x, sigma)[1]) and not torch.equal(dropped[0], prior(x, sigma)[0])
+    with pytest.raises(ValueError, match="labels from 3 to 11; .* 0 to 9, and 10 for none"):
+        prior(x, sigma, torch.tensor([3, 11]))
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ class PriorConfig(Options):
             channels=self.channels,
             size=self.size,
             num_classes=self.num_classes,
+            null_class=self.null_class,
             sigma_range=sigma_range,
         )
 

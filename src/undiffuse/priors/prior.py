@@ -38,7 +38,8 @@ class Prior(nn.Module):
     net: F(x, noise, labels) with x (B, C, H, W), noise (B,), labels (B,) or None; it answers with C
     channels, or 2 C if it learned a variance. It is called in its own dtype, and the answer comes back in
     x's: keep x in float32 or wider. size: what it was trained on, for callers; not enforced. num_classes:
-    None if it takes no labels.
+    None if it takes no labels. null_class: the label num_classes stands for no class, as labels=None does
+    for a whole batch.
     """
 
     def __init__(
@@ -49,18 +50,15 @@ class Prior(nn.Module):
         channels: int,
         size: tuple[int, int] | None = None,
         num_classes: int | None = None,
+        null_class: bool = False,
         sigma_range: tuple[float, float] = (0.002, 80.0),
     ):
         super().__init__()
         if not 0 < sigma_range[0] < sigma_range[1] < float("inf"):
             raise ValueError(f"sigma_range = {sigma_range}; expected 0 < lowest < highest, both finite")
         self.net, self.scaling = net, scaling
-        self.channels, self.size, self.num_classes, self.sigma_range = (
-            channels,
-            size,
-            num_classes,
-            sigma_range,
-        )
+        self.channels, self.size, self.sigma_range = channels, size, sigma_range
+        self.num_classes, self.null_class = num_classes, null_class
 
     def predict(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Prediction:
         """x0, and the raw variance channels if the network has them. labels=None is handed on as it is."""
@@ -99,9 +97,10 @@ class Prior(nn.Module):
                 f"{found}; expected one integer an image" + (f", ({batch},)" if batch is not None else "")
             )
         low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
-        if low < 0 or high >= self.num_classes:
+        if low < 0 or high >= self.num_classes + self.null_class:
+            also = f", and {self.num_classes} for none" if self.null_class else ""
             raise ValueError(
-                f"labels from {low} to {high}; this prior has classes 0 to {self.num_classes - 1}"
+                f"labels from {low} to {high}; this prior has classes 0 to {self.num_classes - 1}{also}"
             )
 
 
