@@ -1,23 +1,25 @@
 """From a configuration to what trains: prior, objective, data, optimiser, averages."""
 
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from undiffuse import data, networks  # noqa: F401 (fill the registries)
+from undiffuse.app.train.targets import DenoiserTarget, Target
 from undiffuse.checkpoints import PriorConfig
 from undiffuse.checkpoints.native import load_into
 from undiffuse.config import TrainConfig, from_term, parse_term
-from undiffuse.data import Dataset, Skips, Stream, Subset, collate, prepare, split
+from undiffuse.data import Dataset, Stream, Subset, collate, prepare, split
 from undiffuse.priors import Prior
 from undiffuse.registry import DATASETS
 from undiffuse.training import EMA, WEIGHTS, Denoising, Objective, PowerEMA, levels_of, lognormal
 from undiffuse.training.loop import Recipe, rates
 from undiffuse.training.muon import named
+from undiffuse.training.objective import edm
 
 FILLED_IN = ("in_channels", "out_channels", "num_classes", "null_class", "learned_variance", "told", "size")
 
@@ -26,48 +28,48 @@ FILLED_IN = ("in_channels", "out_channels", "num_classes", "null_class", "learne
 class Pieces:
     """All that a run is made of, on the CPU."""
 
-    prior: Prior
-    description: PriorConfig
     objective: Objective
+    target: Target
     optimizer: torch.optim.Optimizer
     averages: tuple[EMA, ...]
     recipe: Recipe
     stream: Stream
-    checked: tuple[Tensor, Tensor | None]  # the validation images and their labels, fixed
     notes: tuple[str, ...]
 
     @property
-    def facts(self) -> dict[str, Any]:
-        return {"parameters": sum(p.numel() for p in self.prior.parameters())}
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.objective.model.parameters())
+
+    @contextmanager
+    def weights(self, number: int) -> Iterator[nn.Module]:
+        """The model with the weights of an average, or its own if there is none, not training meanwhile."""
+        model = self.averages[number].module if self.averages else self.objective.model
+        was = model.training
+        model.eval()
+        try:
+            yield model
+        finally:
+            model.train(was)
 
 
 def build(config: TrainConfig) -> Pieces:
     """ValueError, before anything is written, for whatever does not go together."""
-    training, held_out, classes, notes = images(config)
-    description = describe(config, training, classes)
-    torch.manual_seed(config.train.seed)  # the weights' first values, and dropout
-    prior = description.build()
-    if config.train.start is not None:
-        load_into(config.train.start, prior)
-    if config.train.channels_last:
-        prior.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run, optimizer = config.train, config.optimizer
-    averages = [EMA(prior, halflife_images=halflife) for halflife in run.ema]
-    averages += [PowerEMA(prior, std=std) for std in run.power_ema]
+    training, held_out, classes = images(config)
+    torch.manual_seed(run.seed)  # the weights' first values, and dropout
+    objective, target = denoiser(config, training, held_out, classes)
+    model = objective.model
+    averages = [EMA(model, halflife_images=halflife) for halflife in run.ema]
+    averages += [PowerEMA(model, std=std) for std in run.power_ema]
     if run.compile:
-        prior.net.compile()
+        model.compile()
     rate = rates(warmup=optimizer.warmup * run.batch, decay=optimizer.decay, images=run.steps * run.batch)
-    transform = transform_of(config)
-    skips = Skips(len(training))
-    chosen = range(min(run.validate_images, len(held_out)))
-    checked = collate(held_out, prepare(config.data.size, crop="centre"), chosen, seed=run.seed)
     return Pieces(
-        prior=prior,
-        description=description,
-        objective=objective_of(config, prior, description),
+        objective=objective,
+        target=target,
         optimizer=named(
             optimizer.name,
-            prior,
+            model,
             rate=optimizer.rate,
             betas=optimizer.betas,
             weight_decay=optimizer.weight_decay,
@@ -81,14 +83,36 @@ def build(config: TrainConfig) -> Pieces:
             clip=optimizer.clip,
             skip_limit=run.skip_limit,
         ),
-        stream=Stream(training, transform, seed=run.seed, workers=config.data.workers, skips=skips),
-        checked=(checked.x, checked.labels if config.conditioning.classes else None),
-        notes=notes,
+        stream=Stream(training, transform_of(config), seed=run.seed, workers=config.data.workers),
+        notes=training.notes,
     )
 
 
-def images(config: TrainConfig) -> tuple[Dataset, Dataset, tuple[str, ...] | None, tuple[str, ...]]:
-    """Training and validation sets, the names of the classes, and what was left out."""
+def denoiser(
+    config: TrainConfig, training: Dataset, held_out: Dataset, classes: tuple[str, ...] | None
+) -> tuple[Objective, Target]:
+    """A prior, what it learns, and what is looked at meanwhile."""
+    description = describe(config, training, classes)
+    prior = description.build()
+    if config.train.start is not None:
+        load_into(config.train.start, prior)
+    if config.train.channels_last:
+        prior.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    checked = collate(
+        held_out,
+        prepare(config.data.size, crop="centre"),
+        range(min(config.train.validate_images, len(held_out))),
+        seed=config.train.seed,
+    )
+    labels = checked.labels if config.conditioning.classes else None
+    target = DenoiserTarget(
+        description, checked.x, labels, pictures=config.train.pictures, seed=config.train.seed
+    )
+    return objective_of(config, prior, description), target
+
+
+def images(config: TrainConfig) -> tuple[Subset, Subset, tuple[str, ...] | None]:
+    """Training and validation sets, and the names of the classes."""
     source, first, given = parse_term(config.data.source)
     entry = DATASETS[source]
     whole: Dataset = entry(config.data.path, **from_term(entry, first, given))
@@ -98,7 +122,7 @@ def images(config: TrainConfig) -> tuple[Dataset, Dataset, tuple[str, ...] | Non
         note = f"{len(names) - len(kept)} left out by {' '.join(config.data.exclude)}"
         whole = Subset(whole, kept, (*whole.notes, note))
     training, held_out = split(whole, share=config.data.validation, by=config.data.split_by)
-    return training, held_out, whole.classes, training.notes
+    return training, held_out, whole.classes
 
 
 def _excluded(name: str, patterns: tuple[str, ...]) -> bool:
@@ -175,11 +199,8 @@ def objective_of(config: TrainConfig, prior: Prior, description: PriorConfig) ->
         draw = lognormal()
     else:
         draw = levels_of(description.discrete())
-    weight = WEIGHTS[objective.weight or objective.prediction]
+    weight = WEIGHTS[name := objective.weight or objective.prediction]
+    if name == "edm":  # unit error of the raw network at every level, for this data's deviation
+        weight = partial(edm, data_std=objective.sigma_data)
     dropout = conditioning.dropout if description.null_class else 0.0
     return Denoising(prior, draw, weight, label_dropout=dropout)
-
-
-def trained(pieces: Pieces) -> nn.Module:
-    """The weights that sample: the first average, or the raw ones if there is none."""
-    return pieces.averages[0].module if pieces.averages else pieces.prior
