@@ -110,6 +110,9 @@ def train(
     ] = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="Folder of the run [runs/NAME].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, time a few steps, write nothing.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
     plugin: Plugins = [],  # noqa: B006
 ) -> None:
@@ -119,8 +122,10 @@ def train(
 
     _load_plugins(plugin)
     asked = read_train(config, settings)
-    for folder in _show(run(asked, out or Path("runs") / asked.name, resume=resume, device=device)):
-        typer.echo(f"the run is in {folder}")
+    place = out or Path("runs") / asked.name
+    for folder in _show(run(asked, place, resume=resume, dry=dry_run, device=device)):
+        if folder is not None:
+            typer.echo(f"the run is in {folder}")
 
 
 @app.command(epilog="Example: undiffuse demo --out out/demo")

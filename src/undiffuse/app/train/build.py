@@ -94,6 +94,11 @@ def denoiser(
     """A prior, what it learns, and what is looked at meanwhile."""
     description = describe(config, training, classes)
     prior = description.build()
+    multiple = 1 if config.network.get("name") == "photo" else getattr(prior.net, "config").multiple
+    if config.data.size % multiple:
+        raise ValueError(
+            f"data.size: {config.data.size} for a network of {multiple}-pixel blocks; expected a multiple"
+        )
     if config.train.start is not None:
         load_into(config.train.start, prior)
     if config.train.channels_last:
@@ -168,6 +173,7 @@ def describe(config: TrainConfig, training: Dataset, classes: tuple[str, ...] | 
         raise ValueError(
             f"network {asked.get('name')} is told timesteps; expected prediction eps, v or x0, or the network photo"
         )
+    assert objective.prediction != "label"
     return PriorConfig(
         network=network,
         prediction=objective.prediction,

@@ -66,12 +66,12 @@ class TextLog:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
 
-def prepare_folder(folder: Path, config: TrainConfig, resume: bool) -> bool:
-    """Make the folder, or check that it holds this very run; True if there is a state to go on from.
+def take(folder: Path, config: TrainConfig, resume: bool) -> int | None:
+    """Make the folder, or check that it holds this very run, and hold it for this process: a handle to close.
 
     Nothing is deleted: a folder with a run in it needs --resume, and anything else in it stays.
     """
-    stored, state = folder / CONFIG, folder / RESUME
+    stored = folder / CONFIG
     asked = config.model_dump(mode="json")
     if stored.exists():
         if not resume:
@@ -93,12 +93,13 @@ def prepare_folder(folder: Path, config: TrainConfig, resume: bool) -> bool:
         raise ValueError(
             f"cannot make the folder '{folder}': {error.strerror}; choose another with --out"
         ) from None
+    handle = _alone(folder)
     replace_file(stored, write_yaml(asked).encode())
-    return state.exists()
+    return handle
 
 
-def alone(folder: Path) -> int | None:
-    """Hold the folder for this process, where the system has locks; ValueError if another run has it."""
+def _alone(folder: Path) -> int | None:
+    """A lock on the folder, where the system has locks; ValueError if another run has it."""
     try:
         import fcntl
     except ImportError:  # Windows
