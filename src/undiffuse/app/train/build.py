@@ -4,6 +4,7 @@ import fnmatch
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,6 @@ from undiffuse.registry import DATASETS
 from undiffuse.training import EMA, WEIGHTS, Denoising, Objective, PowerEMA, levels_of, lognormal
 from undiffuse.training.loop import Recipe, rates
 from undiffuse.training.muon import named
-from undiffuse.training.objective import edm
 
 FILLED_IN = ("in_channels", "out_channels", "num_classes", "null_class", "learned_variance", "told", "size")
 
@@ -94,7 +94,7 @@ def denoiser(
     """A prior, what it learns, and what is looked at meanwhile."""
     description = describe(config, training, classes)
     prior = description.build()
-    multiple = 1 if config.network.get("name") == "photo" else getattr(prior.net, "config").multiple
+    multiple = 1 if config.network.get("name") == "photo" else cast(Any, prior.net).config.multiple
     if config.data.size % multiple:
         raise ValueError(
             f"data.size: {config.data.size} for a network of {multiple}-pixel blocks; expected a multiple"
@@ -205,8 +205,6 @@ def objective_of(config: TrainConfig, prior: Prior, description: PriorConfig) ->
         draw = lognormal()
     else:
         draw = levels_of(description.discrete())
-    weight = WEIGHTS[name := objective.weight or objective.prediction]
-    if name == "edm":  # unit error of the raw network at every level, for this data's deviation
-        weight = partial(edm, data_std=objective.sigma_data)
+    weight = WEIGHTS[objective.weight or objective.prediction]
     dropout = conditioning.dropout if description.null_class else 0.0
     return Denoising(prior, draw, weight, label_dropout=dropout)
