@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "samplers": {"core", "priors", "registry"},
     "operators": {"core", "config", "registry"},  # config: operators/build.py reads options from text
     "restore": {"core", "operators", "samplers", "registry"},  # a conditional denoiser goes into any sampler
-    "training": {"core", "priors"},
+    "training": {"core", "operators", "priors"},  # operators: what super-resolution is conditioned on
     "contracts": {"core", "priors", "operators", "restore", "registry"},
     "app": EVERYTHING,
     "cli": EVERYTHING,

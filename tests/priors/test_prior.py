@@ -148,7 +148,7 @@ def test_null_class():
     dropped = prior(x, sigma, torch.tensor([3, 10]))
     assert torch.equal(dropped[1], prior(x, sigma)[1]) and not torch.equal(dropped[0], prior(x, sigma)[0])
     with pytest.raises(ValueError, match="labels from 3 to 11; .* 0 to 9, and 10 for none"):
-        prior(x, sigma, torch.tensor([3, 11]))
+        prior.given(torch.tensor([3, 11]))
 
 
 @pytest.mark.parametrize(
@@ -157,15 +157,103 @@ def test_null_class():
         (None, torch.tensor([0, 0]), "without classes; leave them out"),
         (10, torch.tensor([0, 10]), "labels from 0 to 10; this prior has classes 0 to 9"),
         (10, torch.tensor([-1, 0]), "labels from -1"),
-        (10, torch.tensor([1]), r"expected one integer an image, \(2,\)"),
         (10, torch.tensor([1.0, 2.0]), "float32"),
+        (10, torch.tensor([True, False]), "torch.bool"),
         (10, torch.tensor(1), r"shape \(\)"),
     ],
 )
 def test_refuses_labels(classes, labels, message):
     prior = Prior(Tame(), NETS["eps"][0], channels=3, num_classes=classes)
     with pytest.raises(ValueError, match=message):
-        prior(torch.zeros(2, *SHAPE), torch.tensor(1.0), labels)
+        prior.given(labels)
+    if "from" not in message:  # predict reads no values
+        with pytest.raises(ValueError, match=message):
+            prior(torch.zeros(2, *SHAPE), torch.tensor(1.0), labels)
+
+
+def test_refuses_another_number_of_labels():
+    prior = Prior(Tame(), NETS["eps"][0], channels=3, num_classes=10)
+    with pytest.raises(ValueError, match=r"expected one integer an image, \(2,\)"):
+        prior.given(torch.tensor([1]))(torch.zeros(2, *SHAPE), torch.tensor(1.0))
+
+
+class Named(nn.Module):
+    """A network that answers with the label it was given."""
+
+    def __init__(self, labels):
+        super().__init__()
+        self.table = nn.Embedding(labels, 1)
+        nn.init.zeros_(self.table.weight)
+        with torch.no_grad():
+            self.table.weight += torch.arange(labels)[:, None]
+
+    def forward(self, x, level, labels):
+        return self.table(labels).reshape(-1, 1, 1, 1).expand_as(x)
+
+
+def test_null_class_of_any_network():
+    """labels=None is the class of that number, asked for by number or not, whatever the network makes of None."""
+    prior = Prior(Named(4), scalings.x0(SCHEDULE), channels=3, num_classes=3, null_class=True)
+    x, sigma = torch.zeros(2, *SHAPE), torch.tensor(1.0)
+    assert (prior.given(torch.tensor([3, 0]))(x, sigma)[:, 0, 0, 0] == torch.tensor([3.0, 0.0])).all()
+    assert (prior(x, sigma) == 3).all()
+    with pytest.raises(ValueError, match="labels from 0 to 4; this prior has classes 0 to 2, and 3 for none"):
+        prior.given(torch.tensor([0, 4]))
+    with pytest.raises(ValueError, match="classes 0 to 2$"):
+        Prior(Named(4), scalings.x0(SCHEDULE), channels=3, num_classes=3).given(torch.tensor([0, 3]))
+
+
+def test_labels_that_nobody_checked_are_refused_by_the_embedding():
+    prior = Prior(Named(3), scalings.x0(SCHEDULE), channels=3, num_classes=3)
+    with pytest.raises(IndexError):
+        prior(torch.zeros(2, *SHAPE), torch.tensor(1.0), torch.tensor([0, 3]))
+
+
+def test_predict_reads_no_values():
+    """Which would stall an accelerator: tensors without data have none to read."""
+    net = Tame(5, 3).to("meta")
+    prior = Prior(net, scalings.edm(0.5), channels=3, num_classes=10, null_class=True, conditions=2)
+    x, cond = torch.zeros(2, *SHAPE, device="meta"), torch.zeros(1, 2, *SHAPE[1:], device="meta")
+    labels, sigma = torch.zeros(2, dtype=torch.long, device="meta"), torch.ones(2, 1, 1, 1, device="meta")
+    assert prior(x, sigma, labels, cond).shape == x.shape
+    assert prior(x, sigma, None, cond).shape == x.shape
+
+
+class Shown(nn.Module):
+    """A network that answers with its further channels, and keeps what it saw."""
+
+    def forward(self, x, level, labels):
+        self.x = x
+        return x[:, 3:]
+
+
+def test_the_condition_is_shown_as_it_is():
+    """Behind x, and not scaled with it."""
+    prior = Prior(Shown(), scalings.x0(SCHEDULE), channels=3, conditions=3)
+    x, cond = (SeededNoise(seeds)(torch.zeros(2, *SHAPE)) for seeds in ([0, 1], [2, 3]))
+    sigma = torch.tensor(7.0)
+    assert torch.equal(prior(x, sigma, None, cond), cond)
+    torch.testing.assert_close(prior.net.x[:, :3], x / 50**0.5)
+    given = prior.given(cond=cond)
+    assert torch.equal(given(x, sigma), cond) and torch.equal(given.predict(x, sigma).x0, cond)
+    assert torch.equal(prior.given(cond=cond[:1])(x, sigma), cond[:1].expand_as(x))
+
+
+@pytest.mark.parametrize(
+    ("conditions", "cond", "message"),
+    [
+        (4, None, r"conditioned on a picture, \(B, 4, H, W\)"),
+        (0, torch.zeros(2, 4, 5, 7), "this prior takes none, leave it out"),
+        (4, torch.zeros(2, 3, 5, 7), r"expected floats \(2, 4, 5, 7\), or one for all"),
+        (4, torch.zeros(3, 4, 5, 7), r"expected floats \(2, 4, 5, 7\)"),
+        (4, torch.zeros(2, 4, 7, 5), r"expected floats \(2, 4, 5, 7\)"),
+        (4, torch.zeros(2, 4, 5, 7, dtype=torch.uint8), "uint8; expected floats"),
+    ],
+)
+def test_refuses_conditions(conditions, cond, message):
+    prior = Prior(Tame(), NETS["eps"][0], channels=3, conditions=conditions)
+    with pytest.raises(ValueError, match=message):
+        prior(torch.zeros(2, *SHAPE), torch.tensor(1.0), None, cond)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +269,9 @@ def test_refuses_labels(classes, labels, message):
             "4 chan",
         ),
         (lambda: scalings.edm(0.0), "sigma_data = 0.0"),
+        (lambda: Prior(Tame(), NETS["eps"][0], channels=3, null_class=True), "null_class without classes"),
+        (lambda: Prior(Tame(), NETS["eps"][0], channels=3, conditions=-1), "conditions = -1"),
+        (lambda: Prior(Tame(), NETS["eps"][0], channels=3, conditions=4).given(), "conditioned on a picture"),
     ],
 )
 def test_refuses(make, message):

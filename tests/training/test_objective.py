@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from undiffuse.core.noise import SeededNoise
 from undiffuse.priors import DiscreteSchedule, GaussianMixture, Prior, scalings, schedules
-from undiffuse.training import by_prediction, denoising_loss, levels_of, lognormal, weight_named
+from undiffuse.training import Denoising, by_prediction, denoising_loss, levels_of, lognormal, weight_named
 from undiffuse.training.objective import WEIGHTS
 
 
@@ -128,3 +129,33 @@ def test_training_approaches_the_closed_form():
         optimizer.step()
     after = excess()
     assert math.isfinite(after) and after < 0.1 * before
+
+
+class Heard(nn.Module):
+    """Keeps the labels that it was told."""
+
+    def forward(self, x, noise, labels):
+        self.labels = labels
+        return x
+
+
+def test_dropped_labels():
+    """A share of the images is shown the null class; the same ones in any batch, with the same loss."""
+    net = Heard()
+    prior = Prior(net, scalings.edm(0.5), channels=1, num_classes=3, null_class=True)
+    objective = Denoising(prior, lognormal(), WEIGHTS["edm"], label_dropout=0.25)
+    clean, labels = torch.zeros(2000, 1, 2, 2), torch.arange(2000) % 3
+    together = objective(clean, labels, SeededNoise(range(2000)))
+    hidden = net.labels == 3
+    assert (net.labels[~hidden] == labels[~hidden]).all()
+    assert hidden.float().mean().item() == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 2000) ** 0.5)
+    for i in range(20):
+        alone = objective(clean[i : i + 1], labels[i : i + 1], SeededNoise([i]))
+        assert (net.labels.item() == 3) == hidden[i].item()
+        torch.testing.assert_close(alone, together[i : i + 1])
+    assert objective(clean, None, SeededNoise(range(2000))).shape == (2000,)
+    with pytest.raises(ValueError, match="without a null class"):
+        bare = Prior(net, scalings.edm(0.5), channels=1, num_classes=3)
+        Denoising(bare, lognormal(), WEIGHTS["edm"], label_dropout=0.1)
+    with pytest.raises(ValueError, match="less than 1"):
+        Denoising(prior, lognormal(), WEIGHTS["edm"], label_dropout=1.0)

@@ -1,5 +1,6 @@
 """What a prior is trained for, the loop that does it, averages of weights, and the state to resume from."""
 
+from undiffuse.training.conditioning import LowRes
 from undiffuse.training.ema import EMA, PowerEMA
 from undiffuse.training.objective import (
     WEIGHTS,
@@ -16,6 +17,7 @@ __all__ = [
     "EMA",
     "WEIGHTS",
     "Denoising",
+    "LowRes",
     "Objective",
     "PowerEMA",
     "by_prediction",

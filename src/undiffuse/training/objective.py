@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from undiffuse.core.state import Noise
 from undiffuse.priors.prior import Prior
 from undiffuse.priors.schedules import DiscreteSchedule
+from undiffuse.training.conditioning import LowRes
+from undiffuse.training.draws import DrawSigma, uniform
 
 Weight = Callable[[Tensor], Tensor]  # sigma (B, 1, 1, 1) -> of its shape
-DrawSigma = Callable[[Tensor], Tensor]  # u (B,), uniform in [0, 1) -> sigma (B,)
 
 
 def x0(sigma: Tensor) -> Tensor:
@@ -67,38 +68,51 @@ class Denoising(nn.Module):
     """weight(sigma) times the mean squared error of x0hat, for x = x0 + sigma n.
 
     draw_sigma: the levels trained on. label_dropout: the share of images whose class is hidden, for classifier-free
-    guidance (Ho and Salimans 2022); the network then needs a null class, which is number num_classes.
+    guidance (Ho and Salimans 2022); the network then needs a null class, which is number num_classes. condition:
+    makes the picture that the prior is conditioned on from the clean image.
     """
 
-    def __init__(self, prior: Prior, draw_sigma: DrawSigma, weight: Weight, *, label_dropout: float = 0.0):
+    def __init__(
+        self,
+        prior: Prior,
+        draw_sigma: DrawSigma,
+        weight: Weight,
+        *,
+        label_dropout: float = 0.0,
+        condition: LowRes | None = None,
+    ):
         super().__init__()
         if not 0 <= label_dropout < 1:
             raise ValueError(
                 f"label_dropout = {label_dropout}; expected a share of 0 or more, and less than 1"
             )
-        if label_dropout and prior.num_classes is None:
-            raise ValueError(f"label_dropout = {label_dropout} for a prior without classes; set it to 0")
-        self.null_class = prior.num_classes or 0
-        self.model, self.draw_sigma, self.weight, self.label_dropout = (
-            prior,
-            draw_sigma,
-            weight,
-            label_dropout,
-        )
+        if label_dropout and not prior.null_class:
+            raise ValueError(
+                f"label_dropout = {label_dropout} for a prior without a null class; give it one, or set it to 0"
+            )
+        made = 0 if condition is None else condition.channels
+        if made != prior.conditions:
+            raise ValueError(
+                f"a condition of {made} channels for a prior that takes {prior.conditions}; build them alike"
+            )
+        self.model, self.draw_sigma, self.weight = prior, draw_sigma, weight
+        self.label_dropout, self.condition = label_dropout, condition
 
     def forward(self, clean: Tensor, labels: Tensor | None, noise: Noise) -> Tensor:
         """(B,). clean: (B, C, H, W); `noise` draws all that is random, an image at a time."""
         u = uniform(noise, len(clean), 2)
-        sigma = self.draw_sigma(u[:, 0]).to(clean)
+        sigma = self.draw_sigma(u[:, 0])
         if labels is not None and self.label_dropout:
             hidden = (u[:, 1] < self.label_dropout).to(labels.device)
-            labels = torch.where(hidden, self.null_class, labels)
-        return denoising_loss(self.model, clean, labels, sigma, noise(clean), weight=self.weight)
+            labels = torch.where(hidden, self.model.num_classes or 0, labels)
+        n = noise(clean)
+        cond = None if self.condition is None else self.condition(clean, noise)
+        return self._losses(clean, labels, cond, sigma, n)
 
-
-def uniform(noise: Noise, images: int, draws: int) -> Tensor:
-    """(images, draws) in [0, 1], float64 on the CPU, each row from its own image's noise."""
-    return torch.special.ndtr(noise(torch.empty(images, draws, dtype=torch.float64)))
+    def _losses(
+        self, clean: Tensor, labels: Tensor | None, cond: Tensor | None, sigma: Tensor, n: Tensor
+    ) -> Tensor:
+        return denoising_loss(self.model, clean, labels, sigma, n, weight=self.weight, cond=cond)
 
 
 def denoising_loss(
@@ -110,13 +124,15 @@ def denoising_loss(
     /,
     *,
     weight: Weight,
+    cond: Tensor | None = None,
 ) -> Tensor:
     """(B,): weight(sigma) times the mean squared error of each image.
 
-    prior: a `Prior`, or what wraps one; clean, n: (B, C, H, W); sigma: (B,), > 0.
+    prior: a `Prior`, or what wraps one; clean, n: (B, C, H, W); sigma: (B,), > 0; cond: what `prior` is
+    conditioned on, if it is.
     """
     level = sigma.reshape(-1, 1, 1, 1).to(clean)
-    error = (prior(clean + level * n, level, labels) - clean).square()
+    error = (prior(clean + level * n, level, labels, cond) - clean).square()
     return (weight(level) * error).flatten(1).mean(1)
 
 
