@@ -20,6 +20,7 @@ EVERYTHING = {
     "app",
     "assets",
     "training",
+    "checkpoints",
     "contracts",
 }
 MAY_IMPORT: dict[str, set[str]] = {
@@ -30,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": set(),
     "networks": {"registry"},
     "priors": {"core", "registry"},
+    "checkpoints": {"core", "config", "networks", "priors", "registry"},
     "samplers": {"core", "priors", "registry"},
     "operators": {"core", "config", "registry"},  # config: operators/build.py reads options from text
     "restore": {"core", "operators", "samplers", "registry"},  # a conditional denoiser goes into any sampler

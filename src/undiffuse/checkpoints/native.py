@@ -15,14 +15,17 @@ from undiffuse import networks  # noqa: F401 (fills the registry)
 from undiffuse.config import Options, explain, validated
 from undiffuse.core.tensors import write_tensors
 from undiffuse.priors import DiscreteSchedule, Prior, scalings, schedules
-from undiffuse.registry import NETWORKS
+from undiffuse.registry import NETWORKS, Entry
 
 KIND = "undiffuse prior 1"
-LARGEST = 100_000  # of any size in a header: wider layers are nobody's
+WIDEST = 100_000  # any size in a header: wider layers are nobody's
+MOST = 10_000  # tensors; the largest published U-Nets have a thousand
+LONGEST = 2**20  # characters of configuration, and of facts
+FLOATS = ("F16", "BF16", "F32", "F64")
 EDM_RANGE = (0.002, 80.0)  # of sigma (Karras et al. 2022, table 1)
 IN_A_RUN = "prior.safetensors"
 
-Count = Annotated[int, pydantic.Field(ge=1, le=LARGEST)]
+Count = Annotated[int, pydantic.Field(ge=1, le=WIDEST)]
 
 
 class PriorConfig(Options):
@@ -32,24 +35,59 @@ class PriorConfig(Options):
     prediction: Literal["eps", "v", "x0", "edm"]
     sigma_data: Annotated[float, pydantic.Field(gt=0)] = 0.5
     schedule: Literal["linear", "cosine", "cos6", "quad", "sigmoid"] | None = None
-    timesteps: Annotated[int, pydantic.Field(ge=2, le=LARGEST)] = 1000
+    timesteps: Annotated[int, pydantic.Field(ge=2, le=WIDEST)] = 1000
     channels: Count
     size: tuple[Count, Count] | None = None  # height, width of the images it was trained on
     num_classes: Count | None = None
     null_class: bool = False
     classes: tuple[str, ...] | None = None
     low_res: str | None = None  # the degradation of its conditioning picture
-    augmentation: float = 0.0  # largest noise on that picture in training
+    augmentation: Annotated[float, pydantic.Field(ge=0)] = 0.0  # largest noise on that picture in training
+
+    @property
+    def conditions(self) -> int:
+        """Channels of the conditioning picture: those of the image, and the level of its noise."""
+        return 0 if self.low_res is None else self.channels + 1
 
     def build(self) -> Prior:
         """The prior, its network freshly initialised. ValueError for sizes that no network has."""
         return self.around(self.build_network())
 
     def build_network(self) -> nn.Module:
-        """The network alone."""
-        options = {key: value for key, value in self.network.items() if key != "name"}
-        entry = NETWORKS[str(self.network.get("name"))]
-        return entry(**validated(entry, options)).build()
+        """The network alone. ValueError unless it fits channels and classes."""
+        entry, sizes = self._sizes()
+        return entry(**sizes).build()
+
+    def _sizes(self) -> tuple[Entry, dict[str, Any]]:
+        entry = NETWORKS[str(self.network.get("name"))[:100]]
+        sizes = validated(entry, {key: value for key, value in self.network.items() if key != "name"})
+        wanted = {
+            "in_channels": self.channels + self.conditions,
+            "out_channels": self.channels,
+            "num_classes": self.num_classes,
+            "null_class": self.null_class,
+        }
+        if not wanted.keys() <= sizes.keys():
+            raise ValueError(f"the network '{entry.name}' does not denoise; it makes no prior")
+        for key, value in wanted.items():
+            if sizes[key] != value:
+                raise ValueError(f"network.{key} = {sizes[key]}; expected {value}, as of the prior")
+        if self.classes is not None and len(self.classes) != self.num_classes:
+            raise ValueError(f"{len(self.classes)} names for num_classes = {self.num_classes}")
+        return entry, sizes
+
+    def bounded(self, tensors: int) -> None:
+        """ValueError for sizes that `tensors` tensors cannot have: building would take all time or memory."""
+        _, sizes = self._sizes()
+        levels = 1
+        for key, value in sizes.items():
+            numbers = value if isinstance(value, tuple | list) else (value,)
+            for number in numbers:
+                if isinstance(number, int | float) and not 0 <= number <= WIDEST:
+                    raise ValueError(f"network.{key} = {str(number)[:20]}; expected 0 to {WIDEST}")
+            levels = max(levels, len(numbers))
+        if levels * sizes.get("blocks", 1) > tensors:
+            raise ValueError(f"more blocks than the file has tensors, {tensors}")
 
     def discrete(self) -> DiscreteSchedule:
         """The levels of a network that knows timesteps."""
@@ -72,6 +110,7 @@ class PriorConfig(Options):
             size=self.size,
             num_classes=self.num_classes,
             null_class=self.null_class,
+            conditions=self.conditions,
             sigma_range=sigma_range,
         )
 
@@ -94,29 +133,32 @@ def save(path: Path, prior: Prior, config: PriorConfig, facts: Mapping[str, Any]
 def load(path: str | Path) -> Checkpoint:
     """The prior of a file, or of a run's folder. ValueError, in one line, for a file that does not hold one.
 
-    Nothing in the file is executed, and its header is believed only as far as the tensors bear it out.
+    Nothing in the file is executed, and its header is believed only as far as the tensors bear it out: sizes
+    are bounded before a layer is made, layers are made without memory, and memory is that of the file's own
+    tensors.
     """
-    path = Path(path)
-    path = path / IN_A_RUN if path.is_dir() else path
-    if not path.is_file():
-        raise ValueError(
-            f"no prior at '{path}'; expected a .safetensors file of undiffuse or the folder of a run"
-        )
+    path = file_of(path)
     try:
         with safe_open(path, framework="pt") as file:
-            meta = file.metadata() or {}
-            if meta.get("kind") != KIND:
-                raise ValueError(
-                    f"'{path}' is no prior of undiffuse (kind {meta.get('kind')!r}, expected {KIND!r})"
-                )
-            config, facts = _header(path, meta)
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            net = _checked(path, config, shapes)
-            net.load_state_dict({name: file.get_tensor(name) for name in shapes}, assign=True)
+            config, facts = _header(file.metadata() or {})
+            prior = _empty(config, file)
+            prior.net.load_state_dict({name: file.get_tensor(name) for name in file.keys()}, assign=True)  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"'{path}' cannot be read as safetensors: {error}") from None
-    prior = config.around(net)
+    except ValueError as error:
+        raise ValueError(f"'{path}' is no prior of undiffuse: {error}") from None
     return Checkpoint(prior.eval().requires_grad_(False), config, facts)
+
+
+def file_of(path: str | Path) -> Path:
+    """The file itself, or that of a run's folder. ValueError if there is none."""
+    path = Path(path)
+    file = path / IN_A_RUN if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(
+            f"no prior at '{file}'; expected a .safetensors file of undiffuse or the folder of a run"
+        )
+    return file
 
 
 def load_into(source: str | Path, prior: Prior) -> None:
@@ -128,38 +170,43 @@ def load_into(source: str | Path, prior: Prior) -> None:
         raise ValueError(f"'{source}' is of another network: {' '.join(str(error).split())[:300]}") from None
 
 
-def _header(path: Path, meta: Mapping[str, str]) -> tuple[PriorConfig, dict[str, Any]]:
+def _header(meta: Mapping[str, str]) -> tuple[PriorConfig, dict[str, Any]]:
+    if meta.get("kind") != KIND:
+        raise ValueError(f"kind {meta.get('kind', '')[:40]!r}, expected {KIND!r}")
+    config, facts = (meta.get(key, "") for key in ("config", "facts"))
+    if max(len(config), len(facts)) > LONGEST:
+        raise ValueError(f"a header of more than {LONGEST} characters")
     try:
-        return PriorConfig.model_validate_json(meta["config"]), dict(json.loads(meta["facts"]))
+        read = json.loads(facts)
+        if not isinstance(read, dict):
+            raise ValueError("no object")
+        return PriorConfig.model_validate_json(config), read
     except pydantic.ValidationError as error:
-        raise ValueError(explain(error, f"the header of '{path}'", PriorConfig)) from None
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"the header of '{path}' is damaged: {error}; take the file from its source again"
-        ) from None
+        raise ValueError(explain(error, "it", PriorConfig)) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"facts that cannot be read ({error})") from None
 
 
-def _checked(path: Path, config: PriorConfig, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
-    """The network of a header, without memory, once its tensors are those of the file."""
-    _plausible(path, config.network, len(shapes))
-    with torch.device("meta"):
-        net = config.build_network()
-    wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+def _empty(config: PriorConfig, file: Any) -> Prior:
+    """The prior of a header, without memory, once its tensors are known to be those of the file."""
+    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    if len(slices) > MOST:
+        raise ValueError(f"{len(slices)} tensors; expected at most {MOST}")
+    if len(kinds := {value.get_dtype() for value in slices.values()}) > 1 or not kinds <= {*FLOATS}:
+        raise ValueError(f"tensors of type {', '.join(sorted(kinds))}; expected one of {', '.join(FLOATS)}")
+    config.bounded(len(slices))
+    try:
+        with torch.device("meta"):
+            net = config.build_network()
+        prior = config.around(net)
+    except (RuntimeError, OverflowError) as error:  # a product of sizes beyond 63 bits
+        raise ValueError(f"sizes that no tensor has ({' '.join(str(error).split())[:200]})") from None
+    wanted = {name: tuple(value.shape) for name, value in prior.net.state_dict().items()}
+    shapes = {name: tuple(value.get_shape()) for name, value in slices.items()}
     for name in sorted(wanted.keys() | shapes.keys()):
         if wanted.get(name) != shapes.get(name):
+            found, expected = shapes.get(name, "missing"), wanted.get(name, "no such tensor")
             raise ValueError(
-                f"'{path}' does not fit its own header: {name} is {shapes.get(name, 'missing')}, expected "
-                f"{wanted.get(name, 'no such tensor')}; take the file from its source again"
+                f"{name[:100]} is {found}, expected {expected}; take the file from its source again"
             )
-    return net
-
-
-def _plausible(path: Path, network: Mapping[str, Any], tensors: int) -> None:
-    """Before anything is built: no layer of absurd width, no more blocks than there are tensors."""
-    for key, value in network.items():
-        for number in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(number, int | float) and not 0 <= number <= LARGEST:
-                raise ValueError(f"the header of '{path}' has {key} = {value}; expected 0 to {LARGEST}")
-    deep = max([network.get("blocks", 1), *(len(v) for v in network.values() if isinstance(v, list | tuple))])
-    if not isinstance(deep, int) or deep > tensors:
-        raise ValueError(f"the header of '{path}' has more blocks than the file has tensors")
+    return prior
