@@ -9,6 +9,7 @@ from torch import Tensor
 
 from undiffuse.core.state import Denoise, Noise, State, Step, fresh_noise
 from undiffuse.priors.prior import Prediction
+from undiffuse.priors.variance import log_learned, small_and_large
 from undiffuse.registry import SAMPLERS
 from undiffuse.samplers.direction import noise_in
 
@@ -36,15 +37,8 @@ def ancestral(
 ) -> Step:
     """x' = x0 + (sigma'/sigma)^2 (x - x0) + sqrt(variance) n; none in the step to sigma' = 0.
 
-    DDPM (algorithm 2) writes this for x_t = sqrt(a) x, a = 1 / (1 + sigma^2), with beta = 1 - a / a'.
-    Variances there are a' times ours:
-
-        small     beta (1 - a') / (1 - a) / a' = sigma'^2 (sigma^2 - sigma'^2) / sigma^2
-        large     beta / a' = (sigma^2 - sigma'^2) (1 + sigma'^2) / (1 + sigma^2)
-        learned   exp(f log large + (1 - f) log small), f = (raw + 1) / 2  (Nichol and Dhariwal 2021, eq. 15)
-
-    The last interpolates logarithms, so that the factor 1 / a' drops out of it. beta is that of the grid's
-    own steps, as when guided-diffusion respaces a schedule. small is ddim with eta = 1. large is right for
+    DDPM (Ho et al. 2020, algorithm 2), with the variances of `priors.variance`. beta is that of the grid's own
+    steps, as when guided-diffusion respaces a schedule. small is ddim with eta = 1. large is right for
     x0 ~ N(0, I) and too wide with few steps; learned needs a denoiser with `predict`, such as Prior or
     Prior.given(labels), of a network with a variance: ValueError otherwise.
     """
@@ -59,13 +53,12 @@ def ancestral(
             x0, raw = _learned(predict(state.x, state.sigma))
         else:
             x0 = denoise(state.x, state.sigma)
-        down, up = fresh_noise(state.sigma, sigma_next, 1.0)
+        down, _ = fresh_noise(state.sigma, sigma_next, 1.0)
         mean = x0 + down * noise_in(state.x, x0, state.sigma)
-        small = up.square()
-        large = (state.sigma**2 - sigma_next**2).clamp(min=0) * (1 + sigma_next**2) / (1 + state.sigma**2)
+        small, large = small_and_large(state.sigma, sigma_next)
         spread = small if variance == "small" else large
         if raw is not None:
-            spread = _between(small, large, (raw + 1) / 2)
+            spread = log_learned(raw, small, large).exp()
         spread = torch.where(sigma_next > 0, spread, 0)
         return State(mean + spread.sqrt() * noise(x0), sigma_next, x0)
 
@@ -76,9 +69,3 @@ def _learned(prediction: Prediction) -> tuple[Tensor, Tensor]:
     if prediction.variance is None:
         raise ValueError("variance=learned, but this network predicts none; choose small or large")
     return prediction.x0, prediction.variance
-
-
-def _between(small: Tensor, large: Tensor, share: Tensor) -> Tensor:
-    floor = torch.finfo(share.dtype).tiny  # small is 0 in the step to 0, which takes no noise
-    low, high = small.clamp(min=floor).log(), large.clamp(min=floor).log()
-    return (low + share * (high - low)).exp()

@@ -12,14 +12,18 @@ from undiffuse.training.objective import (
     lognormal,
     weight_named,
 )
+from undiffuse.training.variational import Hybrid, bits_per_dimension, bound
 
 __all__ = [
     "EMA",
     "WEIGHTS",
     "Denoising",
+    "Hybrid",
     "LowRes",
     "Objective",
     "PowerEMA",
+    "bits_per_dimension",
+    "bound",
     "by_prediction",
     "denoising_loss",
     "levels_of",
