@@ -54,7 +54,11 @@ def restore(
     size: Annotated[
         str | None, typer.Option(help="HxW or CxHxW of the clean picture, for --measured.")
     ] = None,
-    prior: Annotated[str, typer.Option(help="Prior; see `undiffuse priors`.")] = "photo-gaussian",
+    prior: Annotated[
+        str, typer.Option(help="A name of `undiffuse priors`, a .safetensors file, or a run's folder.")
+    ] = "photo-gaussian",
+    label: Annotated[str | None, typer.Option(help="Class of a prior with classes: name or number.")] = None,
+    guidance: Annotated[float, typer.Option(help="Towards that class; 1 = the conditional prior.")] = 1.0,
     algorithm: Annotated[
         str, typer.Option(help="Algorithm, name:key=value,...; see `undiffuse algorithms`.")
     ] = "auto",
@@ -77,8 +81,9 @@ def restore(
     _load_plugins(plugin)
     given: dict[str, Any] = {
         "image": image, "degrade": degrade, "out": out, "measured": measured, "noise": _noise(noise, measured),
-        "reference": reference, "size": size, "prior": prior, "algorithm": algorithm, "steps": steps,
-        "eta": eta, "eta_b": eta_b, "draws": draws, "seed": seed, "device": device,
+        "reference": reference, "size": size, "prior": prior, "label": label, "guidance": guidance,
+        "algorithm": algorithm, "steps": steps, "eta": eta, "eta_b": eta_b, "draws": draws, "seed": seed,
+        "device": device,
     }  # fmt: skip
     try:
         config = RestoreConfig(**given)

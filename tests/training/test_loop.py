@@ -1,13 +1,11 @@
 import math
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests.training.runs import Run, data
 
@@ -105,23 +103,6 @@ def start(folder, images, processes=1):
         [sys.executable, *program], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-
-
-def test_killed_at_any_moment_it_ends_the_same(tmp_path):
-    """SIGKILL after 3, 7 and 12 printed steps, which is in the middle of a step or of a write; then to the end."""
-    whole = Run()
-    whole.finish(240)
-    for steps in (3, 7, 12):
-        process = start(tmp_path, 240)
-        for _ in range(steps):
-            assert process.stdout.readline()
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    process = start(tmp_path, 240)
-    _, said = process.communicate()
-    assert process.returncode == 0, said
-    stored = load_file(tmp_path / "resume.safetensors")
-    same({k: stored[f"model.{k}"] for k in whole.prior.state_dict()}, dict(whole.prior.state_dict()))
 
 
 def test_two_processes_are_one_with_the_same_batch(tmp_path):

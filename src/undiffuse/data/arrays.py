@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from undiffuse.data.dataset import Dataset
-from undiffuse.data.table import Layout, Range, Table, axes, checked_labels
+from undiffuse.data.table import Layout, Range, Table, axes, checked_labels, numbered
 from undiffuse.registry import DATASETS
 
 Members = dict[str, zipfile.ZipInfo]
@@ -47,7 +47,8 @@ def npz(
     known = None if named is None else checked_labels(named, shape[0], f"{path}[{labels}]")
     unused = sorted(set(members) - {key, labels})
     notes = (f"{key}: {note}", *((f"arrays not used: {', '.join(unused)}",) if unused else ()))
-    return Table(f"{Path(path).name}[{key}]", stored.reshape(shape), known, first, range, None, notes)
+    classes = None if known is None else numbered(known)
+    return Table(f"{Path(path).name}[{key}]", stored.reshape(shape), known, first, range, classes, notes)
 
 
 def _check_type(source: str, dtype: np.dtype[Any], span: Range | None) -> None:

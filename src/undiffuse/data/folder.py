@@ -14,6 +14,7 @@ from pydantic import Field
 from undiffuse.data.dataset import Dataset, Item, Unusable
 from undiffuse.data.encoded import from_file
 from undiffuse.data.kept import kept
+from undiffuse.data.table import numbered
 from undiffuse.registry import DATASETS
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy")
@@ -69,13 +70,14 @@ def folder(
     """
     root = checked_folder(path)
     labels: list[int] | None = None
+    known: tuple[str, ...] | None = None
     if list_file is None:
         names, notes = found(root)
     else:
         names, labels = read_list(list_file)
+        known = None if labels is None else numbered(labels)
         check_present(root, names, list_file)
         notes = (f"{len(names)} images named by {list_file}",)
-    known: tuple[str, ...] | None = None
     if classes and labels is not None:
         raise ValueError(f"{list_file}: gives labels, and classes=true does too; expected one; drop either")
     if classes:

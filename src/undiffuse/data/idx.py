@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from undiffuse.data.dataset import Dataset
-from undiffuse.data.table import Table, checked_labels
+from undiffuse.data.table import Table, checked_labels, numbered
 from undiffuse.registry import DATASETS
 
 _MOST = 2**31  # bytes of one file, unpacked
@@ -41,8 +41,8 @@ def idx(
     if where is None:
         return Table(images.name, values[..., None], None, False, notes=("no labels beside the images",))
     labels = checked_labels(read(where, dims=1), len(values), str(where))
-    classes = tuple(str(n) for n in range(int(labels.max()) + 1))
-    return Table(images.name, values[..., None], labels, False, None, classes, (f"labels from {where.name}",))
+    notes = (f"labels from {where.name}",)
+    return Table(images.name, values[..., None], labels, False, None, numbered(labels), notes)
 
 
 def _find(folder: Path, prefix: str) -> Path | None:

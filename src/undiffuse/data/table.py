@@ -1,5 +1,6 @@
 """Images in one array: what npz, idx and CIFAR files become."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,6 +56,11 @@ class Table:
 
     def digest(self, i: int, /) -> bytes:
         return pixel_digest(torch.from_numpy(np.array(self.images[i])))
+
+
+def numbered(labels: Sequence[int] | NDArray[Any]) -> tuple[str, ...]:
+    """Names for classes that have none: 0 to the highest label."""
+    return tuple(str(n) for n in range(int(max(labels)) + 1))
 
 
 def axes(shape: tuple[int, ...], layout: Layout, source: str) -> tuple[tuple[int, ...], bool, str]:

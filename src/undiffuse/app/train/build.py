@@ -16,7 +16,7 @@ from undiffuse.checkpoints.native import load_into
 from undiffuse.config import TrainConfig, from_term, parse_term
 from undiffuse.data import Dataset, Stream, Subset, collate, prepare, split
 from undiffuse.priors import Prior
-from undiffuse.registry import DATASETS
+from undiffuse.registry import DATASETS, NETWORKS
 from undiffuse.training import EMA, WEIGHTS, Denoising, Objective, PowerEMA, levels_of, lognormal
 from undiffuse.training.loop import Recipe, rates
 from undiffuse.training.muon import named
@@ -151,6 +151,10 @@ def transform_of(config: TrainConfig) -> Callable[..., Tensor]:
 def describe(config: TrainConfig, training: Dataset, classes: tuple[str, ...] | None) -> PriorConfig:
     """What the weights will need to be a prior again."""
     asked, conditioning, objective = dict(config.network), config.conditioning, config.objective
+    if asked.get("name") not in NETWORKS or asked["name"] == "classifier":
+        raise ValueError(
+            f"network.name: {asked.get('name')}; choose from {', '.join(n for n in NETWORKS if n != 'classifier')}"
+        )
     if taken := [key for key in FILLED_IN if key in asked]:
         raise ValueError(
             f"network: {', '.join(taken)} follow from data, conditioning and objective; leave them out"

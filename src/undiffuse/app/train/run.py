@@ -70,11 +70,15 @@ def run(
 def _states(
     config: TrainConfig, pieces: Pieces, accelerator: Any, seen: int, skipped: int, stop: Callable[[], bool]
 ) -> Iterator[TrainState]:
-    labelled = config.conditioning.classes is not None
+    classes = config.conditioning.classes
 
     def data(which: range) -> Batch:
         batch = pieces.stream(which)
-        return batch.x, batch.labels if labelled else None
+        labels = batch.labels if classes else None
+        if classes and (labels is None or int(labels.max()) >= classes):
+            found = "no label" if labels is None else f"label {int(labels.max())}"
+            raise ValueError(f"the data has {found}, conditioning.classes is {classes}; correct it")
+        return batch.x, labels
 
     return train(
         pieces.objective, data, pieces.optimizer, pieces.averages, pieces.recipe, accelerator=accelerator,

@@ -1,0 +1,276 @@
+"""`undiffuse train` from outside: a folder that a stranger could read, killed and resumed, refused in one line."""
+
+import csv
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from undiffuse.app.events import Done, Note
+from undiffuse.app.train import run
+from undiffuse.checkpoints import load
+from undiffuse.config.train import read_train
+
+ROOT = Path(__file__).parents[2]
+CONFIG = {
+    "name": "tiny",
+    "data": {"source": "npz:labels=labels", "path": "data.npz", "size": 8, "crop": "none", "validation": 0.2, "workers": 1},
+    "network": {"name": "photo", "widths": [8, 8], "blocks": 1, "embedding": 16},
+    "objective": {"prediction": "edm", "log_sigma": [-1.2, 1.2]},
+    "conditioning": {"classes": 2},
+    "optimizer": {"name": "muon", "rate": 3e-3, "decay": "cosine", "warmup": 2},
+    "train": {
+        "steps": 12, "batch": 8, "ema": [40, 400], "power_ema": [0.1], "log_every": 2, "check_every": 6,
+        "pictures": 4, "save_minutes": 1e-6, "keep_every": 6,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with data and a configuration."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    images = (80 + 90 * labels[:, None, None, None] + generator.normal(0, 20, (60, 8, 8, 3))).clip(0, 255)
+    np.savez(tmp_path / "data.npz", images=images.astype(np.uint8), labels=labels)
+    write(CONFIG)
+    return tmp_path
+
+
+def write(tree, name="tiny.yaml"):
+    Path(name).write_text(yaml.safe_dump(tree))
+
+
+def go(*settings, out="run", **options):
+    return list(run(read_train(Path("tiny.yaml"), settings), Path(out), **options))
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def command(*arguments, processes=1, **options):
+    launch = (
+        []
+        if processes == 1
+        else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    )
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "1",
+        "PYTHONPATH": str(ROOT / "src"),
+    }
+    return subprocess.Popen(
+        [sys.executable, *launch, "-m", "undiffuse", "train", "tiny.yaml", "--out", "run", *arguments],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def test_what_a_run_leaves(place):
+    events = go()
+    assert isinstance(events[-1], Done) and events[-1].result == Path("run")
+    log = rows("run/log.csv")
+    assert [int(row["step"]) for row in log] == [2, 4, 6, 8, 10, 12]
+    assert [int(row["images"]) for row in log] == [16, 32, 48, 64, 80, 96]
+    assert all(float(row["loss"]) > 0 and float(row["images_per_second"]) > 0 for row in log)
+    assert [row["stage"] for row in rows("run/memory.csv")][:1] == ["start"]
+    assert sorted(p.name for p in Path("run/pictures").iterdir()) == ["00000006.png", "00000012.png"]
+    assert read_train(Path("run/config.yaml")) == read_train(Path("tiny.yaml"))
+    assert "44 to train on, 16 to validate" in Path("run/train.log").read_text()
+    names = {p.name for p in Path("run").iterdir()}
+    assert {"prior_1.safetensors", "prior_2.safetensors", "kept_00000006.safetensors"} <= names
+
+
+def test_the_prior_of_a_run_is_its_average(place):
+    go()
+    found = load("run")
+    stored = load_file("run/resume.safetensors")
+    for name, value in found.prior.net.state_dict().items():
+        assert torch.equal(value, stored[f"average.0.net.{name}"])
+    assert found.config.num_classes == 2 and found.config.null_class and found.config.size == (8, 8)
+    assert found.facts["steps"] == 12 and found.facts["licence"] == "not stated"
+    assert found.facts["average"] == "half-life 40 images"
+    later = load("run/prior_2.safetensors")
+    assert later.facts["average"] == "power function, width 0.1"
+
+
+def test_a_dry_run_writes_nothing(place):
+    events = go(dry=True)
+    assert any("images a second" in event.text for event in events if isinstance(event, Note))
+    assert not Path("run").exists() and isinstance(events[-1], Done)
+
+
+def test_more_steps_later_and_no_other_change(place):
+    go()
+    with pytest.raises(ValueError, match="already holds a run; add --resume"):
+        go()
+    with pytest.raises(ValueError, match=r"other settings \(optimizer.rate: 0.003 -> 0.1\)"):
+        go("optimizer.rate=0.1", resume=True)
+    assert load("run").facts["steps"] == 12
+    go("train.steps=16", resume=True)
+    assert load("run").facts["steps"] == 16
+    assert [int(row["step"]) for row in rows("run/log.csv")] == [2, 4, 6, 8, 10, 12, 14, 16]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_at_random_moments_it_ends_the_same(place, processes):
+    """SIGKILL, three times, at moments drawn anew each time; then to the end. Weights and tables are the same."""
+    settings = ["--set", "train.steps=40", "--set", "train.log_every=1", "--set", "train.pictures=0"]
+    whole = command(*settings, processes=processes)
+    assert whole.wait() == 0, whole.stderr.read()
+    Path("run").rename("whole")
+    generator = random.Random()
+    for _ in range(3):
+        process = command(*settings, "--resume", processes=processes, start_new_session=True)
+        before = len(rows("run/log.csv")) if Path("run/log.csv").exists() else 0
+        aim, give_up = before + generator.randint(1, 6), time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < give_up:
+            if Path("run/log.csv").exists() and len(rows("run/log.csv")) >= aim:
+                break
+            time.sleep(0.005 * generator.random())
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    process = command(*settings, "--resume", processes=processes)
+    assert process.wait() == 0, process.stderr.read()
+    for name in ("prior.safetensors", "prior_1.safetensors", "resume.safetensors"):
+        mine, theirs = load_file(f"run/{name}"), load_file(f"whole/{name}")
+        assert all(torch.equal(mine[key], theirs[key]) for key in mine.keys() | theirs.keys())
+    timeless = ("images", "step", "loss", "gradient_norm", "rate", "skipped")
+    once, again = rows("whole/log.csv"), rows("run/log.csv")
+    assert [[row[k] for k in timeless] for row in once] == [[row[k] for k in timeless] for row in again]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_saves(place, number):
+    process = command("--set", "train.steps=100000", "--set", "train.save_minutes=60")
+    while not Path("run/log.csv").exists() or len(rows("run/log.csv")) < 3:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == 130 and "go on with --resume" in said
+    steps = load("run").facts["steps"]
+    assert steps >= 6
+    assert [path.name for path in Path("run").glob(".undiffuse-*")] == []
+    process = command("--set", f"train.steps={steps + 2}", "--resume")
+    _, said = process.communicate()
+    assert process.returncode == 0 and f"going on from step {steps}" in said
+
+
+def test_a_full_disk_is_said_and_loses_nothing(place):
+    """No file may grow beyond what the first saved state needs: as on a disk that fills up."""
+    go()
+    before = {p.name: p.read_bytes() for p in Path("run").glob("*.safetensors")}
+    limit = Path("run/resume.safetensors").stat().st_size // 2
+    process = command(
+        "--set", "train.steps=16", "--resume",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+    _, said = process.communicate()
+    assert process.returncode == 2 and "Traceback" not in said
+    assert said.splitlines()[-1].startswith("error: 'run/resume.safetensors' cannot be written")
+    assert Path("run/resume.safetensors").read_bytes() == before["resume.safetensors"]
+    assert not list(Path("run").glob(".undiffuse-*"))
+    go("train.steps=16", resume=True)
+
+
+def test_two_runs_in_one_folder_are_refused(place):
+    process = command("--set", "train.steps=100000")
+    while not Path("run/log.csv").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    with pytest.raises(ValueError, match="another process is training in 'run'"):
+        go("train.steps=100000", resume=True)
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("train.stps=3", "no option 'train.stps'; did you mean 'steps'?"),
+        ("trian.steps=3", "no section 'trian'; did you mean 'train'?"),
+        ("train.steps=0", "option train.steps=0 .*greater than or equal to 1"),
+        ("train.steps=many", "option train.steps='many'"),
+        ("train.steps", "expected section.key=value"),
+        ("network.wdths=[8]", "'photo' has no option 'wdths'; did you mean 'widths'?"),
+        ("network.name=unet", "network.name: unet; choose from adm, ddpm, photo"),
+        ("network.in_channels=3", "follow from data, conditioning and objective"),
+        ("network.widths=[8,9]", "a level of 9 channels cannot be split"),
+        ("conditioning.classes=3", "classes: 3, but the data has 2; write classes: 2"),
+        ("data.source=npzz", "no dataset named 'npzz'; did you mean 'npz'?"),
+        ("data.path=nowhere.npz", "nowhere.npz"),
+        ("data.validation=0", "option data.validation=0"),
+        ("objective.schedule=cosine", "prediction edm takes no schedule"),
+        ("objective={prediction: eps}", "prediction eps needs a schedule"),
+        ("network={name: ddpm, width: 8, groups: 8}", "told timesteps"),
+        ("train.batch=7", None),
+        ("optimizer.name=sgd", "'adam', 'adamw' or 'muon'"),
+        ("train.start=nothing.safetensors", "no prior at 'nothing.safetensors'"),
+        ("train.precision=fp16", "fp16 needs a CUDA device"),
+        ("name=../away", "option name='../away'"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_leaves_nothing(place, setting, said):
+    if said is None:  # any batch will do for one process
+        assert isinstance(go(setting, "train.steps=1")[-1], Done)
+        return
+    with pytest.raises(ValueError, match=said) as caught:
+        go(setting)
+    assert "\n" not in str(caught.value) and not Path("run").exists()
+
+
+def test_a_size_that_does_not_divide(place):
+    tree = {
+        **CONFIG,
+        "network": {"name": "ddpm", "width": 8, "groups": 8, "multipliers": [1, 1, 1], "blocks": 1},
+    }
+    tree["objective"] = {"prediction": "v", "schedule": "cosine", "timesteps": 50}
+    write({**tree, "data": {**CONFIG["data"], "size": 6}})
+    with pytest.raises(ValueError, match="data.size: 6 for a network of 4-pixel blocks"):
+        go()
+    write(tree)
+    go("train.steps=2")
+    assert load("run").config.prediction == "v"
+
+
+def test_hostile_configurations(place):
+    for text, said in {
+        "a: &x [1]\nb: *x\n": "alias",
+        "name: !!python/object/apply:os.system ['touch owned']\n": "could not determine a constructor",
+        "name: a\nname: b\n": "gives name twice",
+        "- 1\n": "holds no mapping",
+        "[" * 5000: "tiny.yaml",
+        "name: " + "x" * 2**21: "longer than",
+    }.items():
+        Path("tiny.yaml").write_text(text)
+        with pytest.raises(ValueError, match=said) as caught:
+            go()
+        assert "\n" not in str(caught.value) and not Path("owned").exists()
+
+
+def test_one_damaged_picture_among_many(place):
+    from PIL import Image
+
+    folder = Path("pictures")
+    folder.mkdir()
+    for i in range(150):
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(folder / f"{i:03}.png")
+    (folder / "042.png").write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
+    tree = {**CONFIG, "conditioning": {}, "data": {**CONFIG["data"], "source": "folder", "path": "pictures"}}
+    write(tree)
+    with pytest.warns(UserWarning, match="1 of .*042.png"):
+        go("train.steps=20")
