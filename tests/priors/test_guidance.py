@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.small import CLASSES, changed, prior_of
 from undiffuse.contracts import denoiser
 from undiffuse.core.noise import SeededNoise
 from undiffuse.priors import (
@@ -11,6 +12,7 @@ from undiffuse.priors import (
     autoguidance,
     cfg,
     cfg_interval,
+    class_guided,
     classifier_guided,
     clipped,
 )
@@ -97,3 +99,41 @@ def test_contract(guided):
 def test_refuses_an_empty_interval():
     with pytest.raises(ValueError, match="low < high"):
         cfg_interval(CLASS, MIXTURE, 2.0, 3.0, 1.0)
+
+
+def test_guidance_in_one_call_equals_two():
+    """In float64, where the sums of a larger batch differ in the last digits only."""
+    prior = prior_of(CLASSES).double()
+    x = torch.randn(3, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    labels, calls = torch.tensor([2, 0, 1]), []
+    prior.net.register_forward_hook(lambda *_: calls.append(1))
+    for sigma in (torch.tensor(0.3).double(), torch.tensor([0.1, 1.0, 7.0]).double().reshape(3, 1, 1, 1)):
+        expected = cfg(prior.given(labels), prior.given(), 2.5)(x, sigma)
+        calls.clear()
+        close(class_guided(prior, labels, scale=2.5)(x, sigma), expected)
+        assert len(calls) == 1
+    close(class_guided(prior, labels, scale=1)(x, sigma), prior(x, sigma, labels))
+    close(class_guided(prior, labels, scale=0)(x, sigma), prior(x, sigma))
+
+
+def test_guidance_with_a_condition_and_a_variance():
+    config = changed(CLASSES, {"in_channels": 3, "learned_variance": True}, prediction="eps", low_res="sr4")
+    prior = prior_of(config).double()
+    x, cond = torch.zeros(2, 1, 8, 8, dtype=torch.float64), torch.ones(2, 2, 8, 8, dtype=torch.float64)
+    cond[1] = -0.5
+    labels, sigma = torch.tensor([0, 2]), torch.tensor(1.0).double()
+    for picture in (cond, cond[1:]):
+        found = class_guided(prior, labels, picture, scale=3.0).predict(x, sigma)
+        expected = cfg(prior.given(labels, picture), prior.given(None, picture), 3.0)(x, sigma)
+        close(found.x0, expected)
+        close(found.variance, prior.predict(x, sigma, labels, picture).variance)
+
+
+def test_guidance_needs_a_null_class():
+    config = changed(CLASSES, {"null_class": False}, null_class=False)
+    prior = prior_of(config)
+    assert class_guided(prior, torch.tensor([1]), scale=1).labels is not None
+    with pytest.raises(ValueError, match="without class dropout"):
+        class_guided(prior, torch.tensor([1]), scale=2)
+    with pytest.raises(ValueError, match="classes 0 to 2"):
+        class_guided(prior, torch.tensor([3]), scale=1)

@@ -47,6 +47,7 @@ def _shown(result: "Restored") -> dict[str, Any]:
             name: getattr(result, name)
             for name in ("name", "config", "plan", "metrics", "certificate", "seconds")
         },
+        "prior": result.prior.asked(result.label, result.config.guidance),
         "sigma_y": result.sigma_y,
         "notes": result.notes,
         "before": result.metrics.get("psnr_degraded", result.metrics.get("psnr_pinv")),

@@ -16,8 +16,8 @@ from torch import Tensor
 from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.measurement import Measurement, files, open_measurement, view
+from undiffuse.app.priors import Opened, check_guidance, check_shape, denoiser, label_of, levels, open_prior
 from undiffuse.config import RestoreConfig, from_term, parse_term
-from undiffuse.core.grids import karras
 from undiffuse.core.images import write
 from undiffuse.core.loop import sample
 from undiffuse.core.noise import SeededNoise, image_seed
@@ -25,7 +25,7 @@ from undiffuse.core.state import Denoise
 from undiffuse.metrics import psnr, ssim
 from undiffuse.operators.base import LinearOperator
 from undiffuse.priors import StationaryGaussian
-from undiffuse.registry import PRIORS, RESTORERS, Entry
+from undiffuse.registry import RESTORERS, Entry
 from undiffuse.restore import Certificate, Posterior, Problem, certify, start, summarise
 from undiffuse.restore.problem import Start
 
@@ -57,6 +57,8 @@ class Restored:
 
     name: str
     config: RestoreConfig
+    prior: Opened
+    label: int | None
     plan: Plan
     restored: Tensor
     degraded: Tensor  # the measurement as a picture
@@ -76,31 +78,41 @@ def run(config: RestoreConfig) -> Iterator[Event]:
     for path in (config.image, config.out):
         if "\ufffd" in os.fsencode(path).decode(errors="replace"):
             raise ValueError(f"the name '{path}' is not UTF-8, so that no report can hold it; rename it")
+    opened = open_prior(config.prior)
+    label = None if config.label is None else label_of(opened, config.label)
+    check_guidance(opened, label, config.guidance)
+    if opened.prior is not None and opened.prior.conditions:
+        raise ValueError(
+            f"the prior '{config.prior}' is conditioned on a picture; use undiffuse sample --low-res"
+        )
     measurement = open_measurement(config)
-    denoise = PRIORS[config.prior]()
-    plan = _plan(config, measurement.problem, denoise)
+    check_shape(opened, measurement.problem.A.in_shape)
+    plan = _plan(config, measurement.problem, opened)
     device = machine.device(config.device)
     inputs = [config.image, *files(config.degrade)] + ([config.reference] if config.reference else [])
     outputs.check_folder(config.out, config.image.stem, inputs)
     for note in measurement.notes:
         yield Note(note)
-    yield Note(f"{config.prior} prior, {plan}")
+    yield Note(f"{opened.asked(label, config.guidance)}, {plan}")
 
     began = time.perf_counter()
     draws: list[Tensor] = []
-    for event in _draws(config, measurement.problem, denoise.to(device), plan, device):
+    opened.denoise.to(device)
+    denoise = denoiser(opened, label, config.guidance)
+    for event in _draws(config, measurement.problem, denoise, plan, device):
         if isinstance(event, Tensor):
             draws.append(event)
         else:
             yield event
-    result = _result(config, measurement, plan, torch.cat(draws), time.perf_counter() - began)
+    result = _result(config, opened, label, measurement, plan, torch.cat(draws), time.perf_counter() - began)
     outputs.make_folder(config.out)
     yield from _save(result)
     yield Done(result)
 
 
-def _plan(config: RestoreConfig, problem: Problem, denoise: Denoise) -> Plan:
+def _plan(config: RestoreConfig, problem: Problem, opened: Opened) -> Plan:
     """The algorithm as asked for, or a choice by prior and degradation; built once, so that it can refuse."""
+    denoise = denoiser(opened)
     term, steps = config.algorithm, config.steps or 20
     if term == "auto":
         gaussian = isinstance(denoise, StationaryGaussian)
@@ -118,10 +130,7 @@ def _plan(config: RestoreConfig, problem: Problem, denoise: Denoise) -> Plan:
     entry = RESTORERS[name]
     options = from_term(entry, first, given)
     entry(denoise, problem, SeededNoise([0]), **options)  # refuses what it cannot do
-    top = 80.0
-    if isinstance(denoise, StationaryGaussian):
-        top = denoise.sigma_max(problem.A.in_shape)
-    return Plan(entry, options, karras(steps, sigma_max=top))
+    return Plan(entry, options, levels(opened, problem.A.in_shape, steps))
 
 
 def _draws(
@@ -149,7 +158,13 @@ def _draws(
 
 
 def _result(
-    config: RestoreConfig, measurement: Measurement, plan: Plan, draws: Tensor, seconds: float
+    config: RestoreConfig,
+    opened: Opened,
+    label: int | None,
+    measurement: Measurement,
+    plan: Plan,
+    draws: Tensor,
+    seconds: float,
 ) -> Restored:
     posterior = summarise(draws[None]) if len(draws) > 1 else None
     restored = draws if posterior is None else posterior.mean
@@ -174,6 +189,8 @@ def _result(
     return Restored(
         name=config.image.stem,
         config=config,
+        prior=opened,
+        label=label,
         plan=plan,
         restored=restored[0],
         degraded=degraded[0],
@@ -238,6 +255,9 @@ def record(result: Restored) -> dict[str, Any]:
         "undiffuse": importlib.metadata.version("undiffuse"),
         "torch": torch.__version__,
         "config": result.config.model_dump(mode="json"),
+        "prior": result.prior.record(),
+        "label": result.label,
+        "guidance": result.config.guidance,
         "algorithm": result.plan.entry.name,
         "options": {name: str(value) for name, value in result.plan.options.items()},
         "sigmas": result.plan.sigmas.tolist(),

@@ -18,7 +18,9 @@ class RestoreConfig(Options):
     noise: Annotated[float, pydantic.Field(ge=0, le=10)] | Literal["auto"] | None = None  # [0, 1] units
     reference: Path | None = None
     size: str | None = None  # HxW or CxHxW of the restored picture
-    prior: str = "photo-gaussian"
+    prior: str = "photo-gaussian"  # a name, a .safetensors file or the folder of a run
+    label: str | None = None  # a class of the prior, by name or number
+    guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0  # towards the class; 1 = conditional
     algorithm: str = "auto"
     steps: Annotated[int, pydantic.Field(ge=1, le=100_000)] | None = None
     eta: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None

@@ -3,13 +3,22 @@
 from undiffuse.priors import scalings, schedules
 from undiffuse.priors.estimate import estimate_stationary
 from undiffuse.priors.exact import Empirical, Gaussian, GaussianMixture
-from undiffuse.priors.guidance import autoguidance, cfg, cfg_interval, classifier_guided, clipped
+from undiffuse.priors.guidance import (
+    ClassGuided,
+    autoguidance,
+    cfg,
+    cfg_interval,
+    class_guided,
+    classifier_guided,
+    clipped,
+)
 from undiffuse.priors.named import photo_gaussian
 from undiffuse.priors.prior import Coefficients, Given, Prediction, Prior, Scaling
 from undiffuse.priors.schedules import DiscreteSchedule, lint
 from undiffuse.priors.stationary import StationaryGaussian
 
 __all__ = [
+    "ClassGuided",
     "Coefficients",
     "DiscreteSchedule",
     "Empirical",
@@ -23,6 +32,7 @@ __all__ = [
     "autoguidance",
     "cfg",
     "cfg_interval",
+    "class_guided",
     "classifier_guided",
     "clipped",
     "estimate_stationary",

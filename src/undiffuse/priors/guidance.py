@@ -1,11 +1,13 @@
 """Guidance: functions from denoisers to denoisers. They nest, and no sampler knows of them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from undiffuse.core.state import Denoise, like_image
+from undiffuse.priors.prior import Given, Prediction, Prior
 
 
 def cfg(cond: Denoise, uncond: Denoise, /, scale: float) -> Denoise:
@@ -17,6 +19,50 @@ def cfg(cond: Denoise, uncond: Denoise, /, scale: float) -> Denoise:
     if scale == 1:
         return cond
     return _extrapolate(cond, uncond, lambda sigma: scale)
+
+
+def class_guided(
+    prior: Prior, labels: Tensor, cond: Tensor | None = None, /, scale: float = 1.0
+) -> "Given | ClassGuided":
+    """cfg of a prior against its own null class, with one network call a level for both.
+
+    labels: (B,); cond: as in `Prior.given`. scale 1 is the conditional prior and needs no null class; any
+    other does: ValueError for a prior that was trained without class dropout.
+    """
+    given = prior.given(labels, cond)
+    if scale == 1:
+        return given
+    if not prior.null_class:
+        raise ValueError(
+            f"guidance {scale:g} needs a prior that knows images without a class, and this one was trained "
+            "without class dropout; use guidance 1, or train with conditioning.dropout"
+        )
+    return ClassGuided(given, scale)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassGuided:
+    """What `class_guided` gives. The batch is doubled inside: it takes twice the memory of `Given`."""
+
+    given: Given
+    scale: float
+
+    def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor:
+        """E[x0 | x] + scale (E[x0 | x, labels] - E[x0 | x])."""
+        return self.predict(x, sigma).x0
+
+    def predict(self, x: Tensor, sigma: Tensor, /) -> Prediction:
+        """x0 guided; the variance is that of the labels alone, as in GLIDE (Nichol et al. 2021)."""
+        prior, labels, cond = self.given.prior, self.given.labels, self.given.cond
+        assert labels is not None and prior.num_classes is not None
+        sigma = like_image(sigma, x)
+        levels = torch.cat([sigma, sigma]) if sigma.ndim and len(sigma) > 1 else sigma
+        both = torch.cat([labels, torch.full_like(labels, prior.num_classes)])
+        pictures = torch.cat([cond, cond]) if cond is not None and len(cond) > 1 else cond
+        found = prior.predict(torch.cat([x, x]), levels, both, pictures)
+        to, away_from = found.x0.chunk(2)
+        variance = None if found.variance is None else found.variance.chunk(2)[0]
+        return Prediction(away_from + self.scale * (to - away_from), variance)
 
 
 def cfg_interval(cond: Denoise, uncond: Denoise, /, scale: float, low: float, high: float) -> Denoise:

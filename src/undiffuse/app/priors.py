@@ -1,0 +1,168 @@
+"""A prior by its name or from a file, and what can be asked of it."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from undiffuse.checkpoints import PriorConfig, load
+from undiffuse.checkpoints.native import file_of
+from undiffuse.core.grids import karras
+from undiffuse.core.state import Denoise
+from undiffuse.networks import Photo
+from undiffuse.priors import Prior, StationaryGaussian, class_guided
+from undiffuse.registry import PRIORS
+
+LOWEST, TOP = 0.002, 80.0  # of a grid of sigma (Karras et al. 2022)
+SHOWN = 20  # classes in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A prior in evaluation mode, and what is known of it."""
+
+    denoise: nn.Module  # a Prior, or another denoiser (x, sigma) -> x0
+    name: str  # as it was asked for
+    sha256: str | None = None  # of its file
+    config: PriorConfig | None = None  # of a file
+    facts: Mapping[str, Any] = field(default_factory=dict)  # of a file: data, licence, steps, ...
+
+    def __str__(self) -> str:
+        told = [] if self.sha256 is None else [f"sha256 {self.sha256[:12]}"]
+        told += [f"{key} {str(self.facts[key])[:60]}" for key in ("steps", "licence") if key in self.facts]
+        return f"{self.name} prior" + (f" ({', '.join(told)})" if told else "")
+
+    @property
+    def prior(self) -> Prior | None:
+        """The denoiser, if it is a network."""
+        return self.denoise if isinstance(self.denoise, Prior) else None
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes it can be asked for."""
+        return None if self.prior is None else self.prior.num_classes
+
+    def asked(self, label: int | None, guidance: float) -> str:
+        """What it was asked for, in words."""
+        return str(self) + (
+            "" if label is None else f" for class {self.class_name(label)}, guidance {guidance:g}"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        config = None if self.config is None else self.config.model_dump(mode="json")
+        return {"name": self.name, "sha256": self.sha256, "facts": dict(self.facts), "config": config}
+
+    def class_name(self, label: int | None) -> str:
+        """What a label is called: `3 (dress)`."""
+        if label is None:
+            return "none"
+        names = None if self.config is None else self.config.classes
+        return str(label) if names is None else f"{label} ({names[label]})"
+
+
+def open_prior(text: str) -> Opened:
+    """A name of `undiffuse priors`, else a .safetensors file of ours or the folder of a run."""
+    if text in PRIORS:
+        denoise = PRIORS[text]()
+        return Opened(denoise.eval() if isinstance(denoise, nn.Module) else denoise, text)
+    if not Path(text).exists():
+        try:
+            PRIORS[text]
+        except ValueError as error:
+            raise ValueError(f"{error}, or give a .safetensors file of undiffuse or a run's folder") from None
+    path = file_of(text)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    found = load(path)
+    return Opened(found.prior, text, digest, found.config, found.facts)
+
+
+def check_shape(opened: Opened, shape: Sequence[int]) -> None:
+    """ValueError if the prior does not take pictures of (C, H, W)."""
+    prior, (channels, height, width) = opened.prior, shape
+    if prior is None:
+        return
+    multiple = multiple_of(prior)
+    if channels != prior.channels:
+        raise ValueError(
+            f"the picture has {channels} channel{'s' if channels > 1 else ''} and the prior '{opened.name}' "
+            f"takes {prior.channels}; convert the picture, or choose another --prior"
+        )
+    if height % multiple or width % multiple:
+        down, right = -height % multiple, -width % multiple
+        raise ValueError(
+            f"the picture is {height}x{width} and the prior '{opened.name}' takes sides that {multiple} divides; "
+            f"pad it to {height + down}x{width + right}, crop it, or choose another --prior"
+        )
+
+
+def multiple_of(prior: Prior) -> int:
+    """What height and width have to be multiples of; a network that pads by itself takes any."""
+    return 1 if isinstance(prior.net, Photo) else getattr(getattr(prior.net, "config", None), "multiple", 1)
+
+
+def label_of(opened: Opened, text: str) -> int | None:
+    """A class by its name, else by its number; None for 'none'. ValueError, with the classes, for any other."""
+    count = opened.num_classes
+    if count is None:
+        raise ValueError(f"--label {text}; the prior '{opened.name}' has no classes: leave it out")
+    names = (opened.config.classes if opened.config else None) or ()
+    if text in names:
+        return names.index(text)
+    if text == "none":
+        if opened.prior is not None and opened.prior.null_class:
+            return None
+        raise ValueError(
+            f"--label none; the prior '{opened.name}' was trained without class dropout: choose a class"
+        )
+    if re.fullmatch(r"[0-9]{1,9}", text) and int(text) < count:
+        return int(text)
+    known = ", ".join(opened.class_name(label) for label in range(min(count, SHOWN)))
+    more = f", ... {count - 1}" if count > SHOWN else ""
+    raise ValueError(f"--label {text}; the prior '{opened.name}' has the classes {known}{more}")
+
+
+def check_guidance(opened: Opened, label: int | None, guidance: float) -> None:
+    """ValueError if the prior cannot be asked for this label with this guidance."""
+    prior = opened.prior
+    if prior is not None and prior.num_classes is not None and label is None and not prior.null_class:
+        raise ValueError(
+            f"the prior '{opened.name}' needs a class; give --label, 0 to {prior.num_classes - 1}"
+        )
+    if guidance == 1:
+        return
+    if prior is None or label is None:
+        raise ValueError(f"--guidance {guidance:g} is towards a class; give it with --label, or leave it out")
+    class_guided(prior, torch.tensor([label]), scale=guidance)
+
+
+def denoiser(opened: Opened, label: int | None = None, guidance: float = 1.0) -> Denoise:
+    """The prior for one class, whatever the batch. On the device of the prior."""
+    prior = opened.prior
+    if prior is None or label is None:
+        return opened.denoise
+
+    def denoise(x: Tensor, sigma: Tensor, /) -> Tensor:
+        labels = torch.full((len(x),), label, device=x.device)
+        return class_guided(prior, labels, scale=guidance)(x, sigma)
+
+    return denoise
+
+
+def highest(opened: Opened, shape: Sequence[int], limit: float = TOP) -> float:
+    """The sigma to start at: of a network the highest that it knows, but no more than `limit`."""
+    if isinstance(opened.denoise, StationaryGaussian):
+        return opened.denoise.sigma_max(shape)
+    return limit if opened.prior is None else min(limit, opened.prior.sigma_range[1])
+
+
+def levels(opened: Opened, shape: Sequence[int], steps: int, limit: float = TOP) -> Tensor:
+    """The grid of Karras et al. over the levels that the prior knows, (steps + 1,)."""
+    low = LOWEST if opened.prior is None else max(LOWEST, opened.prior.sigma_range[0])
+    return karras(steps, sigma_min=low, sigma_max=highest(opened, shape, limit))

@@ -1,0 +1,145 @@
+"""A prior by name or file, and restoring with a network."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+
+from tests.pictures import photograph
+from tests.small import CLASSES, PHOTO, changed, stored
+from undiffuse.app.priors import check_guidance, check_shape, denoiser, label_of, levels, open_prior
+from undiffuse.core.images import write
+from undiffuse.priors import class_guided
+
+RGB_CLASSES = changed(CLASSES, {"in_channels": 3, "out_channels": 3}, channels=3)
+
+
+def test_by_name():
+    opened = open_prior("photo-gaussian")
+    assert opened.sha256 is None and opened.num_classes is None and str(opened) == "photo-gaussian prior"
+    check_shape(opened, (3, 5, 7))
+
+
+def test_by_file_and_by_run(tmp_path):
+    path = stored(tmp_path / "run" / "prior.safetensors", PHOTO)
+    for text in (str(path), str(tmp_path / "run")):
+        opened = open_prior(text)
+        assert opened.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert opened.config == PHOTO and opened.facts["steps"] == 7
+        assert not opened.denoise.training
+        assert opened.sha256[:12] in str(opened) and "licence made up" in str(opened)
+
+
+def test_neither_name_nor_path(tmp_path):
+    with pytest.raises(ValueError, match=r"did you mean 'photo-gaussian'\?.*or give a .safetensors file"):
+        open_prior("photo-gausian")
+    with pytest.raises(ValueError, match="no prior at .*folder of a run"):
+        open_prior(str(tmp_path))
+
+
+def test_shapes_that_a_network_takes(tmp_path):
+    photo = open_prior(str(stored(tmp_path / "p.safetensors", PHOTO)))
+    ddpm = open_prior(str(stored(tmp_path / "d.safetensors", CLASSES)))
+    check_shape(photo, (3, 13, 7))
+    check_shape(ddpm, (1, 10, 6))
+    with pytest.raises(ValueError, match="has 1 channel and .* takes 3"):
+        check_shape(photo, (1, 8, 8))
+    with pytest.raises(ValueError, match="is 9x10 and .* sides that 2 divides; pad it to 10x10"):
+        check_shape(ddpm, (1, 9, 10))
+
+
+def test_labels(tmp_path):
+    opened = open_prior(str(stored(tmp_path / "d.safetensors", CLASSES)))
+    assert [label_of(opened, text) for text in ("0", "2", "bag", "ankle boot", "none")] == [0, 2, 1, 0, None]
+    for text in ("3", "-1", "shirt", "1.0", "\u0661", "9" * 30):
+        with pytest.raises(ValueError, match=r"classes 0 \(ankle boot\), 1 \(bag\), 2 \(coat\)"):
+            label_of(opened, text)
+    with pytest.raises(ValueError, match="has no classes"):
+        label_of(open_prior("photo-gaussian"), "0")
+    strict = changed(CLASSES, {"null_class": False}, null_class=False)
+    opened = open_prior(str(stored(tmp_path / "s.safetensors", strict)))
+    for label, guidance, said in ((None, 1.0, "needs a class"), (1, 2.0, "class dropout")):
+        with pytest.raises(ValueError, match=said):
+            check_guidance(opened, label, guidance)
+    with pytest.raises(ValueError, match="class dropout"):
+        label_of(opened, "none")
+
+
+def test_one_label_for_any_batch(tmp_path):
+    opened = open_prior(str(stored(tmp_path / "d.safetensors", CLASSES)))
+    denoise = denoiser(opened, 1, 3.0)
+    for batch in (1, 4):
+        x = torch.linspace(-1, 1, batch * 64).reshape(batch, 1, 8, 8)
+        expected = class_guided(opened.prior, torch.full((batch,), 1), scale=3.0)(x, torch.tensor(0.5))
+        assert torch.equal(denoise(x, torch.tensor(0.5)), expected)
+
+
+def test_levels_are_those_that_the_prior_knows(tmp_path):
+    edm = levels(open_prior(str(stored(tmp_path / "p.safetensors", PHOTO))), (3, 8, 8), 5)
+    assert edm[0] == pytest.approx(80) and edm[-2] == pytest.approx(0.002) and edm[-1] == 0
+    opened = open_prior(str(stored(tmp_path / "d.safetensors", CLASSES)))
+    low, high = opened.prior.sigma_range
+    assert high > 100
+    grid = levels(opened, (1, 8, 8), 5, limit=1000)
+    assert grid[0] == pytest.approx(high) and grid[-2] == pytest.approx(low)
+    assert levels(opened, (1, 8, 8), 5)[0] == pytest.approx(80)
+    opened = open_prior("photo-gaussian")
+    assert levels(opened, (3, 99, 99), 5)[0] == pytest.approx(opened.denoise.sigma_max((3, 99, 99)))
+
+
+def test_restore_with_a_run_at_any_size(undiffuse, tmp_path):
+    stored(tmp_path / "run" / "prior.safetensors", PHOTO)
+    write(photograph(27, 33), tmp_path / "p.png")
+    done = undiffuse(
+        "restore", tmp_path / "p.png", "--degrade", "inp", "--prior", tmp_path / "run", "--steps", 3,
+        "--out", tmp_path / "o",
+    )  # fmt: skip
+    assert done.code == 0 and "ddrm" in done.err and "sha256" in done.err
+    record = json.loads((tmp_path / "o/p.json").read_text())
+    digest = hashlib.sha256((tmp_path / "run/prior.safetensors").read_bytes()).hexdigest()
+    assert record["prior"]["sha256"] == digest and record["label"] is None and record["calls"] == 3
+    assert record["sigmas"][0] == pytest.approx(80)
+    assert digest[:12] in (tmp_path / "o/report.html").read_text()
+
+
+def test_restore_towards_a_class(undiffuse, tmp_path, photo):
+    file = stored(tmp_path / "d.safetensors", RGB_CLASSES)
+    arguments = ["restore", photo, "--degrade", "sr4", "--prior", file, "--steps", 3]
+    for name, extra in {"a": [], "b": ["--label", "coat"], "c": ["--label", 2, "--guidance", 4]}.items():
+        assert undiffuse(*arguments, *extra, "--out", tmp_path / name).code == 0
+    found = {name: (tmp_path / name / "photo_restored.png").read_bytes() for name in "abc"}
+    assert len(set(found.values())) == 3
+    record = json.loads((tmp_path / "c/photo.json").read_text())
+    assert record["label"] == 2 and record["guidance"] == 4
+    assert "class 2 (coat), guidance 4" in (tmp_path / "c/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "extra", "said"),
+    [
+        ((27, 32), 3, [], "pad it to 28x32"),
+        ((28, 32), 1, [], "takes 3"),
+        ((28, 32), 3, ["--label", "9"], "0 (ankle boot)"),
+        ((28, 32), 3, ["--guidance", "2"], "give it with --label"),
+        ((28, 32), 3, ["--label", "1", "--guidance", "-2"], "guidance"),
+        ((28, 32), 3, ["--prior", "nowhere"], "or give a .safetensors file"),
+        ((28, 32), 3, ["--prior", "photo-gaussian", "--label", "1"], "has no classes"),
+    ],
+)
+def test_refused_before_anything_is_written(undiffuse, tmp_path, size, channels, extra, said):
+    file = stored(tmp_path / "d.safetensors", RGB_CLASSES)
+    write(photograph(*size)[:channels], tmp_path / "p.png")
+    out = tmp_path / "o"
+    done = undiffuse(
+        "restore", tmp_path / "p.png", "--degrade", "deno", "--noise", 0.1, "--prior", file, *extra, "--out", out
+    )  # fmt: skip
+    assert done.code == 2 and done.err.count("\n") == 1 and said in done.err
+    assert not out.exists()
+
+
+def test_a_prior_that_needs_a_picture(undiffuse, tmp_path, photo):
+    conditioned = changed(PHOTO, {"in_channels": 7}, low_res="sr2")
+    file = stored(tmp_path / "l.safetensors", conditioned)
+    done = undiffuse("restore", photo, "--degrade", "sr2", "--prior", file, "--out", tmp_path / "o")
+    assert done.code == 2 and "sample --low-res" in done.err
