@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -186,6 +186,30 @@ def priors(plugin: Plugins = []) -> None:  # noqa: B006
     _listing(PRIORS)
 
 
+@app.command(epilog="Example: undiffuse doctor --prior photo-gaussian --size 512x512")
+def doctor(
+    prior: Annotated[str, typer.Option(help="Prior to try; see `undiffuse priors`.")] = "photo-gaussian",
+    size: Annotated[str | None, typer.Option(help="HxW or CxHxW to try it at.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Also try torch.compile: 20 seconds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plugin: Plugins = [],  # noqa: B006
+) -> None:
+    """Say what this machine has and measure what is slow on it; exit code 1 if something essential is broken."""
+    import json
+    from dataclasses import asdict
+
+    try:
+        from undiffuse.app.doctor import examine, table
+    except (ImportError, OSError) as error:
+        _fail(f"a package that everything needs cannot be imported: {error}; reinstall it", 1)
+
+    _load_plugins(plugin)
+    for findings in _show(examine(prior, size, full=full)):
+        typer.echo(json.dumps([asdict(f) for f in findings], indent=1) if as_json else table(findings))
+        if any(f.verdict == "broken" for f in findings):
+            raise typer.Exit(1)
+
+
 @check_app.command(epilog="Example: undiffuse check operator deblur_gauss --size 97x64")
 def operator(
     degrade: Annotated[str, typer.Argument(help="Degradation, name:key=value,...")],
@@ -324,7 +348,7 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     text = _plain(message)
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
