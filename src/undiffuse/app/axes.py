@@ -69,7 +69,7 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
         found = [tick for tick in found if low <= tick <= high]
         if len(found) <= most:
             break
-    found = found[:: math.ceil(len(found) / most)]
+    found = found[:: max(1, math.ceil(len(found) / most))]
     return found if len(found) >= 2 else _ticks(low, high, most)
 
 

@@ -1,6 +1,6 @@
 """Long tables of numbers as few points: a CSV of any length in memory for a few hundred rows."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -54,7 +54,7 @@ def read_table(path: Path) -> tuple[list[str], Iterator[list[float]]]:
     """The names of the columns, and the complete rows; what is no number is NaN."""
     lines = _lines(path)
     names = next(lines, [])
-    return names, ([_number(field) for field in row] for row in lines if len(row) == len(names))
+    return names, (_numbers(row) for row in lines if len(row) == len(names))
 
 
 def thinned(table: Values, points: int = POINTS) -> tuple[Values, Values, Values]:
@@ -79,11 +79,12 @@ def summary(rows: Values) -> tuple[Values, Values, Values]:
 def smooth(values: Values, width: int) -> Values:
     """The mean of up to `width` neighbours; gaps stay gaps.
 
-    Near the start as many on both sides, or a steep first fall would be blurred; at the end what is there.
+    Fewer near the start, as many on both sides, or a steep first fall would be blurred; at the end what is there.
     """
     there = np.isfinite(values)
     half, at = width // 2, np.arange(len(values))
-    start, stop = at - np.minimum(at, half), np.minimum(at + np.minimum(at, half) + 1, len(values))
+    near = np.minimum(at // 3, half)
+    start, stop = at - near, np.minimum(at + near + 1, len(values))
     sums, counts = (
         np.concatenate([[0.0], np.cumsum(part)])
         for part in (np.where(there, values, 0.0), there.astype(float))
@@ -94,7 +95,7 @@ def smooth(values: Values, width: int) -> Values:
 
 def evenly(count: int, most: int) -> Sequence[int]:
     """At most `most` of the numbers 0..count-1, with both ends."""
-    return sorted({round(float(i)) for i in np.linspace(0, count - 1, min(count, most))})
+    return [round(float(i)) for i in np.linspace(0, count - 1, min(count, most))]
 
 
 def _sane(table: Values) -> Values:
@@ -105,10 +106,16 @@ def _lines(path: Path) -> Iterator[list[str]]:
     if not path.is_file():
         return
     with path.open(newline="\n", encoding="utf-8", errors="replace") as file:
-        lines: Iterable[str] = file
-        for line in lines:
+        for line in file:
             if line.endswith("\n"):
                 yield line.rstrip("\r\n").split(",")
+
+
+def _numbers(row: list[str]) -> list[float]:
+    try:
+        return list(map(float, row))
+    except ValueError:
+        return [_number(field) for field in row]
 
 
 def _number(field: str) -> float:

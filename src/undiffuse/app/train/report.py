@@ -99,12 +99,12 @@ def _facts(config: Mapping[str, Any], text: str) -> list[tuple[str, str]]:
     counted = re.findall(r"(\d+ to train on.*)", text)
     placed = re.findall(r"([\d,]+) parameters, on (\S+)", text)
     versions = dict(
-        re.findall(r"\b(undiffuse|python|torch|CUDA|accelerate|numpy)[ =]+v?(\d[\w.+]*)", text, re.I)
+        re.findall(r"\b(undiffuse|python|torch|CUDA|accelerate|numpy)[ =]+v?(\d+\.[\w.+]+)", text, re.I)
     )
     averages = _at(config, "train.ema")
     facts = {
         "data": ", ".join(filter(None, [data, f"{size} x {size} pixels" if size else "", *counted[-1:]])),
-        "licence of the data": _at(config, "data.licence"),
+        "licence": _at(config, "data.licence"),
         "network": _terms(config.get("network")),
         "parameters": placed[-1][0] if placed else "",
         "objective": _terms(config.get("objective")),
