@@ -24,7 +24,9 @@ from undiffuse.config.train import read_train
 ROOT = Path(__file__).parents[2]
 CONFIG = {
     "name": "tiny",
-    "data": {"source": "npz:labels=labels", "path": "data.npz", "size": 8, "crop": "none", "validation": 0.2, "workers": 1},
+    "data": {
+        "source": "npz:labels=labels", "path": "data.npz", "size": 8, "crop": "none", "validation": 0.2, "workers": 1,
+    },
     "network": {"name": "photo", "widths": [8, 8], "blocks": 1, "embedding": 16},
     "objective": {"prediction": "edm", "log_sigma": [-1.2, 1.2]},
     "conditioning": {"classes": 2},
