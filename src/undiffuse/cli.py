@@ -188,7 +188,9 @@ def priors(plugin: Plugins = []) -> None:  # noqa: B006
 
 @app.command(epilog="Example: undiffuse doctor --prior photo-gaussian --size 512x512")
 def doctor(
-    prior: Annotated[str, typer.Option(help="Prior to try; see `undiffuse priors`.")] = "photo-gaussian",
+    prior: Annotated[
+        str, typer.Option(help="Prior to try: a name, a file or a run's folder.")
+    ] = "photo-gaussian",
     size: Annotated[str | None, typer.Option(help="HxW or CxHxW to try it at.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Also try torch.compile: 20 seconds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

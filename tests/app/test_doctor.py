@@ -11,10 +11,12 @@ import torch
 
 from undiffuse.app import doctor
 from undiffuse.app.doctor import hardware, software, speed
-from undiffuse.app.doctor.examine import Entry, _prior
+from undiffuse.app.doctor.examine import _call
 from undiffuse.app.doctor.finding import Finding, gigabytes, times
 from undiffuse.app.events import Done, Progress
 from undiffuse.app.machine import Memory
+from undiffuse.app.priors import Opened
+from undiffuse.priors import Prior, scalings
 
 CPU = torch.device("cpu")
 SOURCE = Path(__file__).parents[2] / "src" / "undiffuse"
@@ -216,7 +218,7 @@ def test_command_json(undiffuse):
     assert done.code == 0 and "torch" in {f.name for f in findings}
 
 
-@pytest.mark.parametrize("arguments", [["--prior", "phto"], ["--size", "big"]])
+@pytest.mark.parametrize("arguments", [["--prior", "phto"], ["--size", "big"], ["--prior", "/"]])
 def test_mistakes(undiffuse, arguments):
     done = undiffuse("doctor", *arguments)
     assert done.code == 2 and done.err.count("\n") == 1
@@ -243,6 +245,16 @@ def test_a_prior_that_answers_nonsense(answer, text):
         def forward(self, x, sigma):
             return answer(x, sigma)
 
-    entry = Entry("wrong", Wrong, "", "")
-    (found,) = _prior(entry, (3, 8, 8), CPU)
+    (found,) = _call(Opened(Wrong(), "wrong"), (3, 8, 8), CPU)
     assert found.verdict == "broken" and text in found.value
+
+
+def test_a_network_with_classes_and_a_condition():
+    class Net(torch.nn.Module):
+        def forward(self, x, noise, labels):
+            assert x.shape == (1, 3, 8, 8) and labels.shape == (1,)
+            return x[:, :1]
+
+    prior = Prior(Net(), scalings.edm(), channels=1, num_classes=3, conditions=2)
+    (found,) = _call(Opened(prior, "mine"), (1, 8, 8), CPU)
+    assert found.verdict == "ok" and "mine at 1x8x8" in found.value

@@ -10,7 +10,7 @@ from undiffuse.app.doctor import hardware, software
 from undiffuse.app.doctor.finding import Finding, gigabytes
 from undiffuse.app.events import Done, Event, Progress
 from undiffuse.app.measurement import parse_size
-from undiffuse.registry import PRIORS, Entry
+from undiffuse.app.priors import Opened, check_shape, open_prior
 
 LONG = 3.0  # seconds of a call that is not repeated
 Probe = Callable[[], Iterator[Finding]]
@@ -21,10 +21,11 @@ def examine(prior: str = "photo-gaussian", size: str | None = None, *, full: boo
 
     full: also try torch.compile, which takes about 20 seconds.
     """
-    from undiffuse import priors  # noqa: F401 (fills the registry)
-
-    entry = PRIORS[prior]
-    shape = None if size is None else parse_size(size, channels=3)
+    opened = open_prior(prior)
+    channels = 3 if opened.prior is None else opened.prior.channels
+    trained = (256, 256) if opened.prior is None else opened.prior.size or (64, 64)
+    shape = (channels, *trained) if size is None else parse_size(size, channels)
+    check_shape(opened, shape)
     device = machine.device("auto")
     probes: list[tuple[str, Probe]] = [
         ("versions", software.versions),
@@ -34,7 +35,7 @@ def examine(prior: str = "photo-gaussian", size: str | None = None, *, full: boo
         ("arithmetic", software.torch_works),
         ("threads", hardware.threads),
         *((f"precision on {d}", lambda d=d: hardware.precisions(d)) for d in hardware.devices()),
-        (f"prior {prior}", lambda: _prior(entry, shape, device)),
+        (f"prior {prior}", lambda: _call(opened, shape, device)),
         ("compiler", lambda: software.compiler(device, full=full)),
         ("packages", software.packages),
         ("disk", software.disk),
@@ -76,17 +77,15 @@ def _examined(name: str, probe: Probe) -> list[Finding]:
         return [Finding(name, what, "broken", advice)]
 
 
-def _prior(entry: Entry, shape: tuple[int, ...] | None, device: torch.device) -> Iterator[Finding]:
-    """One call, after one that warms up unless that was long."""
-    denoise = entry().to(device)
-    if shape is None:
-        size = getattr(denoise, "size", None) or (256, 256)
-        shape = (getattr(denoise, "channels", None) or 3, *size)
-    conditions = getattr(denoise, "conditions", 0)
-    if conditions:
-        denoise = denoise.given(cond=torch.zeros(1, conditions, *shape[1:], device=device))
+def _call(opened: Opened, shape: tuple[int, ...], device: torch.device) -> Iterator[Finding]:
+    """One call, after one that warms up unless that was long. For class 0 and a black picture, if it wants them."""
+    denoise, prior = opened.denoise.to(device), opened.prior
+    if prior is not None:
+        labels = None if prior.num_classes is None else torch.zeros(1, dtype=torch.long, device=device)
+        cond = torch.zeros(1, prior.conditions, *shape[1:], device=device) if prior.conditions else None
+        denoise = prior.given(labels, cond)
     x, sigma = torch.zeros(1, *shape, device=device), torch.ones((), device=device)
-    what = f"{entry.name} at {'x'.join(map(str, shape))} on {device}"
+    what = f"{opened.name} at {'x'.join(map(str, shape))} on {device}"
     try:
         with torch.inference_mode():
             x0, seconds = _timed(denoise, x, sigma)
