@@ -1,5 +1,6 @@
 """What a prior is trained for, the loop that does it, averages of weights, and the state to resume from."""
 
+from undiffuse.training.classifying import Classifying, NoisyClassifier
 from undiffuse.training.conditioning import LowRes
 from undiffuse.training.ema import EMA, PowerEMA
 from undiffuse.training.objective import (
@@ -12,14 +13,19 @@ from undiffuse.training.objective import (
     lognormal,
     weight_named,
 )
+from undiffuse.training.validation import Band, ClassifierBand, validate, validate_classifier
 from undiffuse.training.variational import Hybrid, bits_per_dimension, bound
 
 __all__ = [
     "EMA",
     "WEIGHTS",
+    "Band",
+    "ClassifierBand",
+    "Classifying",
     "Denoising",
     "Hybrid",
     "LowRes",
+    "NoisyClassifier",
     "Objective",
     "PowerEMA",
     "bits_per_dimension",
@@ -28,5 +34,7 @@ __all__ = [
     "denoising_loss",
     "levels_of",
     "lognormal",
+    "validate",
+    "validate_classifier",
     "weight_named",
 ]
