@@ -33,21 +33,19 @@ class NoisyClassifier(nn.Module):
     def log_prob(self, labels: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """log p(label | x; sigma) as (x, sigma) -> (B,), for `priors.classifier_guided`. labels: (B,) class numbers.
 
-        ValueError for labels that are no classes, which is known once the net has answered; the range is read for
-        the first batch only, for reading values stalls an accelerator.
+        ValueError for labels that are no classes: their values are read here, once, for that stalls an accelerator,
+        and compared when the net has answered and shown how many classes it has.
         """
         _check(labels, None)
-        span: list[int] = []
+        low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
 
         def log_prob(x: Tensor, sigma: Tensor) -> Tensor:
-            logits = self(x, sigma)
             _check(labels, len(x))
-            if not span and len(labels):
-                span.extend((int(labels.min()), int(labels.max())))
-                if span[0] < 0 or span[1] >= logits.shape[1]:
-                    raise ValueError(
-                        f"labels from {span[0]} to {span[1]}; this classifier has classes 0 to {logits.shape[1] - 1}"
-                    )
+            logits = self(x, sigma)
+            if low < 0 or high >= logits.shape[1]:
+                raise ValueError(
+                    f"labels from {low} to {high}; this classifier has classes 0 to {logits.shape[1] - 1}"
+                )
             return -F.cross_entropy(logits, labels.long(), reduction="none")
 
         return log_prob
