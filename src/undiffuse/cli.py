@@ -93,6 +93,12 @@ def restore(
         _summary(result)
 
 
+def _batch(text: str) -> int | str:
+    if text == "auto" or text.isdecimal():
+        return text if text == "auto" else int(text)
+    raise ValueError(f"--batch {text}; expected a whole number such as 16, or auto")
+
+
 def _noise(text: str | None, measured: bool) -> float | str | None:
     if text is None:
         return "auto" if measured else None
@@ -131,6 +137,66 @@ def train(
     for folder in _show(run(asked, place, resume=resume, dry=dry_run, device=device)):
         if folder is not None:
             typer.echo(f"the run is in {folder}")
+
+
+@app.command(
+    epilog="Examples: undiffuse sample runs/fashion_mnist --label all --guidance 2 --n 64   |   "
+    "undiffuse sample prior.safetensors --sampler ddim:eta=1 --steps 50 --grid timesteps --out out/ddpm"
+)
+def sample(
+    prior: Annotated[str, typer.Argument(help="Run's folder, .safetensors file, or name of a prior.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the pictures [RUN/samples or samples/NAME].")
+    ] = None,
+    n: Annotated[int, typer.Option(help="How many; those that are there already are kept.")] = 16,
+    label: Annotated[
+        str | None, typer.Option(help="Class by name or number; several: 3,5; all in turn; none. [all]")
+    ] = None,
+    guidance: Annotated[float, typer.Option(help="Towards the class; 1 = the conditional prior.")] = 1.0,
+    sampler: Annotated[
+        str, typer.Option(help="Sampler, name:key=value,...; see `undiffuse samplers`.")
+    ] = "dpmpp_2m",
+    steps: Annotated[int, typer.Option(help="Noise levels.")] = 20,
+    eta: Annotated[float | None, typer.Option(help="The sampler's eta.")] = None,
+    grid: Annotated[
+        str, typer.Option(help="karras, or timesteps: those of the prior's schedule.")
+    ] = "karras",
+    clip: Annotated[bool, typer.Option("--clip", help="Hold every estimate within black and white.")] = False,
+    size: Annotated[str | None, typer.Option(help="HxW [what the prior was trained on].")] = None,
+    low_res: Annotated[
+        Path | None, typer.Option("--low-res", help="Picture to enlarge, for super-resolution priors.")
+    ] = None,
+    noise: Annotated[float, typer.Option(help="Noise of that picture, white - black = 1.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Same seed and number, same picture.")] = 0,
+    stretch: Annotated[
+        bool, typer.Option("--stretch", help="Scale each picture's values to what can be seen.")
+    ] = False,
+    npz: Annotated[bool, typer.Option("--npz", help="Also samples.npz: arr_0 of uint8, labels.")] = False,
+    batch: Annotated[
+        str, typer.Option(help="Pictures at once, or auto: what half of the memory holds.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    plugin: Plugins = [],  # noqa: B006
+) -> None:
+    """Draw pictures from a prior. The same command again goes on where it was stopped."""
+    import pydantic
+
+    from undiffuse.app.sample import run
+    from undiffuse.config import SampleConfig, explain
+
+    _load_plugins(plugin)
+    given: dict[str, Any] = {
+        "prior": prior, "out": out, "n": n, "label": label, "guidance": guidance, "sampler": sampler,
+        "steps": steps, "eta": eta, "grid": grid, "clip": clip, "size": size, "low_res": low_res, "noise": noise,
+        "seed": seed, "stretch": stretch, "npz": npz, "batch": _batch(batch), "device": device,
+    }  # fmt: skip
+    try:
+        config = SampleConfig(**given)
+    except pydantic.ValidationError as error:
+        raise ValueError(explain(error, "sample", SampleConfig)) from None
+    for result in _show(run(config)):
+        kept = f", {result.kept} kept" if result.kept else ""
+        typer.echo(_plain(f"{result.folder}: {result.drawn} drawn in {result.seconds:.1f} s{kept}"))
 
 
 @app.command(epilog="Example: undiffuse demo --out out/demo")

@@ -60,7 +60,7 @@ def _simulated(config: RestoreConfig) -> Measurement:
 def _measured(config: RestoreConfig) -> Measurement:
     picture = read(config.image, measured=True)
     y = picture.pixels[None]
-    shape = _clean_shape(config, y)
+    shape = clean_shape(config.degrade, config.size, y)
     A = build(config.degrade, shape).to(y.dtype)
     if len(A.out_shape) < 3 and y.shape[1:] == (*[1] * (3 - len(A.out_shape)), *A.out_shape):
         y = y.reshape(1, *A.out_shape)  # coefficients, not a picture
@@ -109,16 +109,16 @@ def _noise_level(config: RestoreConfig, A: Operator, y: Tensor, notes: list[str]
     )  # the worst of twelve Kodak images at 0.02 to 0.1 (benchmarks/results/noise_level.json)
 
 
-def _clean_shape(config: RestoreConfig, y: Tensor) -> tuple[int, ...]:
+def clean_shape(degrade: str, size: str | None, y: Tensor) -> tuple[int, ...]:
     """The clean picture's (C, H, W): from --size, else what the degradation's factors make of the measurement's."""
     channels, height, width = y.shape[1:]
-    for term in parse(config.degrade):
+    for term in parse(degrade):
         factor = term.options.get("factor", 1)
         height, width = height * factor, width * factor
         if OPERATORS[term.name].factory is OPERATORS["color"].factory:
             channels = 3
-    if config.size is not None:
-        return parse_size(config.size, channels)
+    if size is not None:
+        return parse_size(size, channels)
     return _sized((channels, height, width), f"a clean picture of {channels}x{height}x{width}")
 
 

@@ -29,11 +29,8 @@ COLUMNS = ["image", "degrade", "noise", "algorithm", "steps", "draws", "seed", "
 COLUMNS += ["psnr_pinv", "psnr_degraded", "coverage90", "residual", "verdict", "seconds"]
 
 
-def check_folder(out: Path, name: str, inputs: Iterable[Path]) -> None:
-    """ValueError if `out` cannot hold the results of a picture `name`, or if they would replace an input.
-
-    Makes nothing: the folder appears with the first result.
-    """
+def check_writable(out: Path) -> None:
+    """ValueError if `out` is no folder to write to. Makes nothing: the folder appears with the first result."""
     place = out
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -43,12 +40,19 @@ def check_folder(out: Path, name: str, inputs: Iterable[Path]) -> None:
         trouble = f"'{place}' is not a folder"
     elif not os.access(place, os.W_OK | os.X_OK):
         trouble = f"no right to write to '{place}'"
-    elif len(os.fsencode(f"{name}_deviation.png")) > LONGEST:
-        raise ValueError(f"the name of '{name}' is too long for names such as NAME_deviation.png; shorten it")
     else:
-        trouble = ""
-    if trouble:
-        raise ValueError(f"cannot write to output folder '{out}': {trouble}; choose another with --out")
+        return
+    raise ValueError(f"cannot write to output folder '{out}': {trouble}; choose another with --out")
+
+
+def check_folder(out: Path, name: str, inputs: Iterable[Path]) -> None:
+    """ValueError if `out` cannot hold the results of a picture `name`, or if they would replace an input.
+
+    Makes nothing, as `check_writable`.
+    """
+    check_writable(out)
+    if len(os.fsencode(f"{name}_deviation.png")) > LONGEST:
+        raise ValueError(f"the name of '{name}' is too long for names such as NAME_deviation.png; shorten it")
     names = {f"{name}_{kind}{suffix}" for kind in PICTURES for suffix in (".png", ".tif", ".npy")}
     names |= {f"{name}.json", TABLE, REPORT}
     for path in inputs:

@@ -10,11 +10,13 @@ from undiffuse.config.options import (
     validated,
 )
 from undiffuse.config.restore import RestoreConfig
+from undiffuse.config.sample import SampleConfig
 from undiffuse.config.train import TrainConfig
 
 __all__ = [
     "Options",
     "RestoreConfig",
+    "SampleConfig",
     "TrainConfig",
     "describe",
     "explain",

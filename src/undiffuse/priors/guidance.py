@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,9 +105,25 @@ def classifier_guided(
 def clipped(denoise: Denoise, /, low: float = -1.0, high: float = 1.0) -> Denoise:
     """x0 held within [low, high]: the clip_denoised of published samplers.
 
-    Not for priors in closed form, whose mean it moves.
+    Not for priors in closed form, whose mean it moves. What predicts a variance still does.
     """
+    if hasattr(denoise, "predict"):
+        return _Clipped(denoise, low, high)
     return lambda x, sigma, /: denoise(x, sigma).clamp(low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class _Clipped:
+    denoise: Any  # a Denoise that can `predict`
+    low: float
+    high: float
+
+    def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor:
+        return self.predict(x, sigma).x0
+
+    def predict(self, x: Tensor, sigma: Tensor, /) -> Prediction:
+        found: Prediction = self.denoise.predict(x, sigma)
+        return Prediction(found.x0.clamp(self.low, self.high), found.variance)
 
 
 def _extrapolate(to: Denoise, away_from: Denoise, scale: Callable[[Tensor], Tensor | float]) -> Denoise:

@@ -1,0 +1,150 @@
+"""The folder of samples: numbered pictures, and sample.json, which says what made them."""
+
+import importlib.metadata
+import json
+import math
+import os
+import secrets
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from undiffuse.app.outputs import picture_bytes
+from undiffuse.app.sample.plan import Plan
+from undiffuse.config.train import changed
+from undiffuse.core.images import read, replace_file, to_bytes, write
+
+RECORD, GRID, ARRAYS = "sample.json", "grid.png", "samples.npz"
+END_OF_PNG = b"IEND\xaeB`\x82"
+BEYOND = 1.05  # values beyond +-1.05 are counted
+NOTHING = {"pictures": 0, "low": 0.0, "high": 0.0, "outside": 0.0}
+COLUMNS, MOST_PIXELS = 16, 40_000_000  # of the grid
+
+
+def picture_path(folder: Path, index: int, channels: int) -> Path:
+    """00000.png, or .npy where PNG cannot hold the channels."""
+    return folder / f"{index:05}{'.png' if channels in (1, 3) else '.npy'}"
+
+
+def begun(plan: Plan, folder: Path) -> dict[str, Any]:
+    """The record of the folder, empty if there is none. ValueError if the folder holds other pictures."""
+    path = folder / RECORD
+    other = "choose another folder with --out"
+    if not path.exists():
+        if any(picture_path(folder, i, plan.shape[0]).exists() for i in range(plan.config.n)):
+            raise ValueError(f"'{folder}' holds pictures and no {RECORD} that says what made them; {other}")
+        return {}
+    try:
+        record = json.loads(path.read_bytes())
+        settings, values = record["settings"], record["values"]
+        counts = [record["seconds"], *(values[key] for key in NOTHING)]
+        if not isinstance(settings, dict) or not all(isinstance(v, int | float) for v in counts):
+            raise ValueError("not as written")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"'{path}' is no record of samples ({error}); {other}") from None
+    if differences := changed(settings, plan.settings()):
+        told = "; ".join(differences[:5])
+        raise ValueError(f"'{folder}' holds samples with other settings ({told}); set them back, or {other}")
+    return record
+
+
+def is_complete(path: Path) -> bool:
+    """A picture that was written to its end."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(END_OF_PNG), os.SEEK_END)
+            return path.suffix != ".png" or file.read() == END_OF_PNG
+    except OSError:
+        return False
+
+
+def write_record(plan: Plan, folder: Path, values: Mapping[str, float], seconds: float) -> None:
+    """sample.json, as far as the folder has come."""
+    record = {
+        "undiffuse": importlib.metadata.version("undiffuse"),
+        "torch": torch.__version__,
+        "config": plan.config.model_dump(mode="json"),
+        "settings": plan.settings(),
+        "prior": plan.opened.record(),
+        "sigmas": plan.sigmas.tolist(),
+        "values": dict(values),
+        "seconds": round(seconds, 3),
+    }
+    replace_file(folder / RECORD, json.dumps(record, indent=2).encode())
+
+
+def counted(before: Mapping[str, float], pictures: Tensor) -> dict[str, float]:
+    """Range of the values before clamping, and the share beyond +-1.05, over all pictures so far."""
+    now = {
+        "pictures": len(pictures),
+        "low": pictures.min().item(),
+        "high": pictures.max().item(),
+        "outside": (pictures.abs() > BEYOND).double().mean().item(),
+    }
+    if not before["pictures"]:
+        return now
+    total = before["pictures"] + now["pictures"]
+    outside = before["outside"] * before["pictures"] + now["outside"] * now["pictures"]
+    low, high = min(before["low"], now["low"]), max(before["high"], now["high"])
+    return {"pictures": total, "low": low, "high": high, "outside": outside / total}
+
+
+def stretched(picture: Tensor) -> Tensor:
+    """(C, H, W) with its 0.5 % and 99.5 % quantiles at -1 and 1, by itself: as much as can be seen."""
+    low, high = np.quantile(picture.double().numpy(), (0.005, 0.995))
+    return (picture - (low + high) / 2) * (2 / max(high - low, 1e-6))
+
+
+def write_pictures(plan: Plan, folder: Path, members: Sequence[int], pictures: Tensor) -> None:
+    """Each whole or not at all."""
+    for index, picture in zip(members, pictures, strict=True):
+        shown = stretched(picture) if plan.config.stretch else picture
+        write(shown, picture_path(folder, index, plan.shape[0]))
+
+
+def write_grid(plan: Plan, folder: Path) -> Path:
+    """The first pictures as one: 16 a row at most, a column a class where there are several."""
+    channels, height, width = plan.shape
+    shown = min(plan.config.n, COLUMNS**2, max(1, MOST_PIXELS // (height * width)))
+    classes = len(plan.labels)
+    columns = classes if 1 < classes <= min(COLUMNS, shown) else min(COLUMNS, math.ceil(shown**0.5))
+    pictures = [_stored(folder, i, channels) for i in range(shown)]
+    pictures += [torch.ones_like(pictures[0])] * (-shown % columns)
+    padded = functional.pad(torch.stack(pictures), (0, 2, 0, 2), value=1.0)
+    rows = [torch.cat(list(row), 2) for row in padded.split(columns)]
+    replace_file(folder / GRID, picture_bytes(torch.cat(rows, 1)))
+    return folder / GRID
+
+
+def write_npz(plan: Plan, folder: Path) -> Path:
+    """arr_0, (n, H, W, C) of uint8, and the labels, if there are any: one picture in memory at a time."""
+    path, temporary = folder / ARRAYS, folder / f".undiffuse-{secrets.token_hex(8)}.tmp"
+    n, (channels, height, width) = plan.config.n, plan.shape
+    header = {"descr": "|u1", "fortran_order": False, "shape": (n, height, width, channels)}
+    null = plan.opened.num_classes
+    try:
+        with zipfile.ZipFile(temporary, "w") as archive:
+            with archive.open("arr_0.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                for index in range(n):
+                    file.write(to_bytes(_stored(folder, index, channels)).tobytes())
+            if null is not None:
+                labels = [plan.label(i) for i in range(n)]
+                with archive.open("labels.npy", "w") as file:
+                    np.lib.format.write_array(file, np.array([null if c is None else c for c in labels]))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be written ({error}); free some space") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _stored(folder: Path, index: int, channels: int) -> Tensor:
+    return read(picture_path(folder, index, channels), measured=True).pixels

@@ -1,0 +1,216 @@
+"""From a SampleConfig to what decides every picture, or a refusal in one line."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from undiffuse import samplers  # noqa: F401 (fills the registry)
+from undiffuse.app import machine
+from undiffuse.app.measurement import clean_shape, parse_size
+from undiffuse.app.priors import Opened, check_guidance, check_shape, label_of, levels, open_prior
+from undiffuse.config import SampleConfig, from_term, options, parse_term
+from undiffuse.core.grids import from_timesteps
+from undiffuse.core.images import read
+from undiffuse.core.noise import SeededNoise, image_seeds
+from undiffuse.core.state import Denoise, Step
+from undiffuse.priors import class_guided, clipped
+from undiffuse.registry import SAMPLERS, Entry
+
+HIGHEST = 160.0  # DDPM's linear schedule ends at 157; some end at 20000, where a step in ten does nothing
+MAPS = 16  # feature maps of the finest level that a network holds at once
+MOST = {"cpu": 16}  # pictures in a batch: a larger one is no faster
+MOST_ELSEWHERE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is drawn, and how."""
+
+    config: SampleConfig
+    opened: Opened
+    labels: tuple[int | None, ...]  # of the pictures in turn
+    shape: tuple[int, ...]  # (C, H, W)
+    entry: Entry
+    options: dict[str, Any]
+    sigmas: Tensor
+    cond: Tensor | None  # (1, conditions, H, W)
+    low_res: str | None  # sha256 of the picture that cond was made of
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        steps = f"{len(self.sigmas) - 1} steps from sigma {self.sigmas[0].item():.4g}"
+        return f"{self.entry.name}({told}), {steps}"
+
+    def asked(self) -> str:
+        """The prior and its classes, in words."""
+        if len(self.labels) == 1:
+            return self.opened.asked(self.labels[0], self.config.guidance)
+        return f"{self.opened} for {len(self.labels)} classes in turn, guidance {self.config.guidance:g}"
+
+    def label(self, index: int) -> int | None:
+        """The class of picture number `index`."""
+        return self.labels[index % len(self.labels)]
+
+    def settings(self) -> dict[str, Any]:
+        """All that a picture depends on beside its number, for JSON."""
+        return {
+            "prior": self.opened.sha256 or self.opened.name,
+            "labels": list(self.labels),
+            "guidance": self.config.guidance,
+            "sampler": self.entry.name,
+            "options": {name: str(value) for name, value in self.options.items()},
+            "grid": self.config.grid,
+            "steps": len(self.sigmas) - 1,
+            "sigma": [self.sigmas[0].item(), self.sigmas[-2].item()],
+            "clip": self.config.clip,
+            "shape": list(self.shape),
+            "low_res": self.low_res,
+            "noise": self.config.noise,
+            "seed": self.config.seed,
+            "stretch": self.config.stretch,
+        }
+
+    def noise(self, members: list[int]) -> SeededNoise:
+        """Of these pictures: each has its own, whatever the batch."""
+        return SeededNoise(image_seeds(self.config.seed, [f"sample/{i}" for i in members]))
+
+    def denoise(self, members: list[int], device: torch.device) -> Denoise:
+        """The denoiser of these pictures."""
+        prior = self.opened.prior
+        if prior is None:
+            denoise: Denoise = self.opened.denoise
+        else:
+            cond = None if self.cond is None else self.cond.to(device)
+            if prior.num_classes is None:
+                denoise = prior.given(None, cond)
+            else:
+                chosen = [self.label(i) for i in members]
+                labels = torch.tensor([prior.num_classes if c is None else c for c in chosen], device=device)
+                denoise = class_guided(prior, labels, cond, scale=self.config.guidance)
+        return clipped(denoise) if self.config.clip else denoise
+
+    def step(self, members: list[int], noise: SeededNoise, device: torch.device) -> Step:
+        """The sampler for these pictures."""
+        return self.entry(self.denoise(members, device), noise, **self.options)
+
+
+def plan(config: SampleConfig) -> Plan:
+    """ValueError for whatever the prior cannot do."""
+    opened = open_prior(config.prior)
+    labels = _labels(opened, config)
+    shape, cond, digest = _shape(opened, config)
+    check_shape(opened, shape)
+    entry, chosen = _sampler(config)
+    made = Plan(config, opened, labels, shape, entry, chosen, _grid(opened, config, shape), cond, digest)
+    made.step([0], made.noise([0]), torch.device("cpu"))  # refuses what it cannot do
+    return made
+
+
+def _labels(opened: Opened, config: SampleConfig) -> tuple[int | None, ...]:
+    count, text = opened.num_classes, config.label
+    if text is None and count is None:
+        labels: tuple[int | None, ...] = (None,)
+    elif count is not None and text in (None, "all"):
+        labels = tuple(range(count))
+    else:
+        text = text or ""
+        names = (opened.config.classes if opened.config else None) or ()
+        parts = [text] if text in names else [part.strip() for part in text.split(",")]
+        labels = tuple(label_of(opened, part) for part in parts)
+    for label in labels[:1] if None not in labels else (None,):
+        check_guidance(opened, label, config.guidance)
+    return labels
+
+
+def _shape(opened: Opened, config: SampleConfig) -> tuple[tuple[int, ...], Tensor | None, str | None]:
+    """(C, H, W), the condition, and the hash of its picture."""
+    prior = opened.prior
+    if prior is not None and prior.conditions:
+        return _low_res(opened, config)
+    if config.low_res is not None:
+        raise ValueError(f"--low-res, but the prior '{opened.name}' is not conditioned on a picture")
+    if config.noise:
+        raise ValueError("--noise is that of the picture of --low-res; leave it out")
+    channels = 3 if prior is None else prior.channels
+    if config.size is not None:
+        return parse_size(config.size, channels), None, None
+    if prior is None or prior.size is None:
+        raise ValueError(f"the prior '{opened.name}' has no size of its own; give --size, such as 64x64")
+    return (channels, *prior.size), None, None
+
+
+def _low_res(opened: Opened, config: SampleConfig) -> tuple[tuple[int, ...], Tensor, str]:
+    from undiffuse.training.conditioning import LowRes
+
+    found = opened.config
+    if found is None or found.low_res is None:
+        raise ValueError(
+            f"the prior '{opened.name}' is conditioned on a picture, but does not say which; use its file"
+        )
+    if config.low_res is None:
+        raise ValueError(
+            f"the prior '{opened.name}' restores {found.low_res}; give the picture with --low-res FILE"
+        )
+    y = read(config.low_res, measured=True).pixels[None]
+    shape = clean_shape(found.low_res, config.size, y)
+    check_shape(opened, shape)
+    condition = LowRes(found.low_res, shape, augmentation=found.augmentation)
+    if y.shape[1:] != condition.operator.out_shape:
+        sizes = ["x".join(str(n) for n in s) for s in (y.shape[1:], condition.operator.out_shape, shape)]
+        raise ValueError(
+            f"'{config.low_res}' is {sizes[0]}, but {found.low_res} gives {sizes[1]} from {sizes[2]}; "
+            "say the size of the large picture with --size"
+        )
+    digest = hashlib.sha256(config.low_res.read_bytes()).hexdigest()
+    return shape, condition.measured(y, 2 * config.noise), digest
+
+
+def _sampler(config: SampleConfig) -> tuple[Entry, dict[str, Any]]:
+    name, first, given = parse_term(config.sampler)
+    entry = SAMPLERS[name]
+    if config.eta is not None:
+        given["eta"] = str(config.eta)
+    if "steps" in options(entry.factory).model_fields and first is None:
+        given.setdefault("steps", str(config.steps))  # of the grid: the sampler is to know
+    return entry, from_term(entry, first, given)
+
+
+def _grid(opened: Opened, config: SampleConfig, shape: tuple[int, ...]) -> Tensor:
+    if config.grid == "karras":
+        return levels(opened, shape, config.steps, HIGHEST)
+    if opened.config is None or opened.config.schedule is None:
+        raise ValueError(f"--grid timesteps, but the prior '{opened.name}' has no timesteps; use karras")
+    return from_timesteps(opened.config.discrete(), config.steps)
+
+
+def batch_size(plan: Plan, device: torch.device) -> int:
+    """How many pictures at once: as many as fit in half of the free memory by the estimate below.
+
+    A picture takes MAPS float32 feature maps of the network's finest width at full resolution, twice with
+    guidance. At most 16 on a CPU and 256 elsewhere.
+    """
+    if plan.config.batch != "auto":
+        return plan.config.batch
+    most = MOST.get(device.type, MOST_ELSEWHERE)
+    memory = machine.memory(device)
+    free = memory.available
+    if device.type != "cpu":
+        free = None if memory.device_total is None else memory.device_total - (memory.device_allocated or 0)
+    if free is None:
+        return most
+    prior = plan.opened.prior
+    widths = getattr(getattr(getattr(prior, "net", None), "config", None), "widths", (64,))
+    each = 4 * MAPS * widths[0] * plan.shape[1] * plan.shape[2] * (1 if plan.config.guidance == 1 else 2)
+    return max(1, min(most, free // 2 // each))
+
+
+def default_folder(config: SampleConfig) -> Path:
+    """Beside the run that is sampled, or under samples/."""
+    source = Path(config.prior)
+    if source.is_dir():
+        return source / "samples"
+    return Path("samples") / (source.stem if source.is_file() else config.prior)

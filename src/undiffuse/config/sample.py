@@ -1,0 +1,31 @@
+"""What `undiffuse sample` is told."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+
+from undiffuse.config.options import Options
+
+
+class SampleConfig(Options):
+    """Everything that decides what `undiffuse sample` draws."""
+
+    prior: str  # a name, a .safetensors file or the folder of a run
+    out: Path | None = None  # None: samples/ in the run's folder, else samples/NAME
+    n: Annotated[int, pydantic.Field(ge=1, le=1_000_000)] = 16
+    label: str | None = None  # a class, several with commas, all or none; None: all, in turn
+    guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0  # towards the class; 1 = conditional
+    sampler: str = "dpmpp_2m"
+    steps: Annotated[int, pydantic.Field(ge=1, le=100_000)] = 20
+    eta: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None
+    grid: Literal["karras", "timesteps"] = "karras"  # timesteps: of the prior's own schedule
+    clip: bool = False  # each estimate of x0 within [-1, 1]
+    size: str | None = None  # HxW; None: what the prior was trained on
+    low_res: Path | None = None  # the picture that a super-resolution prior enlarges
+    noise: Annotated[float, pydantic.Field(ge=0, le=10)] = 0.0  # of that picture, in [0, 1] units
+    seed: int = 0
+    stretch: bool = False
+    npz: bool = False
+    batch: Annotated[int, pydantic.Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
+    device: str = "auto"
