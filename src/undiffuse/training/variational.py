@@ -115,7 +115,8 @@ def bits_per_dimension(
 ) -> Tensor:
     """(B,): the whole bound on -log2 p of the 8-bit images `clean`, per dimension; one network call a level.
 
-    prior: with a learned variance, in evaluation mode. The noise is drawn anew at each level: an unbiased estimate of the bound.
+    prior: with a learned variance, in evaluation mode. The noise is drawn anew at each level, so that it is an unbiased
+    estimate of the bound.
     """
     total = start_term(clean, schedule)
     for t in range(len(schedule)):
