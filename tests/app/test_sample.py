@@ -1,0 +1,367 @@
+"""Sampling: every picture a function of the settings, the seed and its number; folders that go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.pictures import photograph
+from tests.small import CLASSES, PHOTO, changed, prior_of, stored
+from undiffuse.app.events import Done, Note, Progress
+from undiffuse.app.sample import run
+from undiffuse.app.sample.folder import counted, stretched, write_npz
+from undiffuse.app.sample.plan import batch_size, plan
+from undiffuse.checkpoints import save
+from undiffuse.config import SampleConfig
+from undiffuse.core.images import read, write
+from undiffuse.core.loop import last, sample
+from undiffuse.core.noise import SeededNoise, image_seeds
+from undiffuse.priors import Prior, class_guided
+from undiffuse.registry import SAMPLERS
+from undiffuse.training.conditioning import LowRes
+
+
+@pytest.fixture
+def classes(tmp_path) -> Path:
+    return stored(tmp_path / "fashion.safetensors", CLASSES)
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """The folder of a run."""
+    return stored(tmp_path / "run" / "prior.safetensors", PHOTO).parent
+
+
+def drawn(**given: object) -> torch.Tensor:
+    """The pictures before they are rounded to 255 levels: as `run` hands them to be written."""
+    made = plan(SampleConfig(**given))
+    members = list(range(made.config.n))
+    found: list[torch.Tensor] = []
+    size = made.config.batch if isinstance(made.config.batch, int) else len(members)
+    for i in range(0, len(members), size):
+        part = members[i : i + size]
+        noise = made.noise(part)
+        step = made.step(part, noise, torch.device("cpu"))
+        x = noise(torch.empty(len(part), *made.shape)) * made.sigmas[0].item()
+        found.append(last(sample(step, x, made.sigmas)).x)
+    return torch.cat(found)
+
+
+def numbered(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.stem.isdigit())
+
+
+def test_a_run_needs_nothing_else(undiffuse, photos):
+    done = undiffuse("sample", photos, "--n", 5, "--steps", 3, "--npz")
+    assert done.code == 0 and "5 drawn" in done.out
+    out = photos / "samples"
+    assert numbered(out) == [f"{i:05}.png" for i in range(5)]
+    assert read(out / "grid.png").pixels.shape == (3, 2 * 10, 3 * 10)
+    arrays = np.load(out / "samples.npz")
+    assert arrays.files == ["arr_0"] and arrays["arr_0"].dtype == np.uint8
+    assert arrays["arr_0"].shape == (5, 8, 8, 3)
+    unit = read(out / "00003.png").pixels.permute(1, 2, 0).add(1).div(2).mul(255).round().numpy()
+    assert (arrays["arr_0"][3] == unit).all()
+    record = json.loads((out / "sample.json").read_text())
+    assert record["settings"]["prior"] == record["prior"]["sha256"] and record["prior"]["facts"]["steps"] == 7
+    assert record["config"]["n"] == 5 and record["torch"] == torch.__version__
+    assert record["values"]["pictures"] == 5 and len(record["sigmas"]) == 4
+
+
+def test_pixels_are_those_of_the_library(undiffuse, classes, tmp_path):
+    """No step between the function calls that the documents show and the files."""
+    out = tmp_path / "o"
+    arguments = ["--label", "coat,0", "--guidance", 2, "--n", 3, "--steps", 4, "--seed", 5]
+    assert undiffuse("sample", classes, *arguments, "--out", out).code == 0
+    prior = prior_of(CLASSES)
+    noise = SeededNoise(image_seeds(5, ["sample/0", "sample/1", "sample/2"]))
+    grid = plan(SampleConfig(prior=str(classes), steps=4)).sigmas
+    assert grid[0].item() == pytest.approx(prior.sigma_range[1])  # 157: the schedule's last
+    x = noise(torch.empty(3, 1, 8, 8)) * grid[0].item()
+    denoise = class_guided(prior, torch.tensor([2, 0, 2]), scale=2.0)
+    expected = last(sample(SAMPLERS["dpmpp_2m"](denoise, noise), x, grid)).x.clamp(-1, 1)
+    for i in range(3):
+        found = read(out / f"{i:05}.png").pixels
+        assert (found - expected[i]).abs().max() <= 1.001 / 255  # half a level of rounding
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "ancestral", "ddim:eta=0.5", "churn", "heun"])
+def test_any_batch_gives_the_same_pixels(classes, sampler):
+    """Convolutions over another batch add in another order, in float32: 1e-5 at the end, as measured.
+
+    1e-4 is an eightieth of a level of 255. What wrong noise or labels would change is of the size of the
+    pictures, 1.
+    """
+    given = {"prior": str(classes), "n": 7, "steps": 6, "guidance": 2.0, "sampler": sampler}
+    whole = drawn(**given)
+    for batch in (1, 3):
+        torch.testing.assert_close(drawn(**given, batch=batch), whole, rtol=0, atol=1e-4)
+    assert (drawn(**given, seed=1) - whole).abs().mean() > 0.05
+    assert (drawn(**{**given, "n": 2}) - whole[:2]).abs().max() < 1e-4
+
+
+def test_every_sampler(undiffuse, classes, tmp_path):
+    for name in SAMPLERS:
+        done = undiffuse(
+            "sample", classes, "--n", 2, "--steps", 3, "--sampler", name, "--out", tmp_path / name
+        )
+        assert done.code == 0 and len(numbered(tmp_path / name)) == 2
+
+
+def test_the_chain_of_ddpm_on_its_own_timesteps(classes):
+    made = plan(SampleConfig(prior=str(classes), sampler="ancestral", steps=1000, grid="timesteps"))
+    assert made.opened.config is not None
+    torch.testing.assert_close(made.sigmas[:-1], made.opened.config.discrete().sigmas.flip(0))
+
+
+def test_clipping_keeps_a_learned_variance(tmp_path):
+    config = changed(CLASSES, {"learned_variance": True}, prediction="eps")
+    given = {"prior": str(stored(tmp_path / "v.safetensors", config)), "steps": 4, "n": 3, "clip": True}
+    pictures = drawn(**given, sampler="ancestral:variance=learned")
+    assert pictures.abs().max() <= 1
+
+
+def test_labels_in_turn(classes):
+    def labels(text: str | None, n: int = 5) -> list[int | None]:
+        made = plan(SampleConfig(prior=str(classes), label=text, n=n))
+        return [made.label(i) for i in range(n)]
+
+    assert labels(None) == labels("all") == [0, 1, 2, 0, 1]
+    assert labels("bag") == [1] * 5 and labels("ankle boot, 2") == [0, 2, 0, 2, 0]
+    assert labels("none") == [None] * 5
+    conditional, free = (drawn(prior=str(classes), label=text, n=2, steps=3) for text in ("1", "none"))
+    assert (conditional - free).abs().max() > 0.01
+
+
+def test_a_folder_goes_on(undiffuse, photos):
+    arguments = ["sample", photos, "--steps", 2]
+    out = photos / "samples"
+    assert undiffuse(*arguments, "--n", 3).code == 0
+    kept = (out / "00001.png").stat().st_mtime_ns
+    (out / "00000.png").unlink()
+    (out / "00002.png").write_bytes((out / "00002.png").read_bytes()[:-20])  # cut
+    done = undiffuse(*arguments, "--n", 6, "--batch", 2)
+    assert done.code == 0 and "5 drawn" in done.out and "1 kept" in done.out
+    assert (out / "00001.png").stat().st_mtime_ns == kept and len(numbered(out)) == 6
+    again = undiffuse(*arguments, "--n", 6)
+    assert again.code == 0 and "0 drawn" in again.out and "6 kept" in again.out
+    fresh = photos / "fresh"
+    assert undiffuse(*arguments, "--n", 6, "--out", fresh).code == 0
+    for name in numbered(out):  # a level of 255 is what rounding may move
+        assert (read(out / name).pixels - read(fresh / name).pixels).abs().max() <= 2.001 / 255
+
+
+def test_other_settings_are_refused_and_nothing_is_lost(undiffuse, photos):
+    arguments = ["sample", photos, "--n", 2, "--steps", 2]
+    assert undiffuse(*arguments).code == 0
+    before = {path: path.read_bytes() for path in (photos / "samples").iterdir()}
+    for extra in (["--seed", 1], ["--steps", 3], ["--stretch"], ["--sampler", "euler"], ["--size", "16x8"]):
+        done = undiffuse(*arguments, *extra)
+        assert done.code == 2 and done.err.count("\n") == 1 and "other settings" in done.err
+    save(photos / "prior.safetensors", prior_of(PHOTO, 1), PHOTO, {})  # trained further
+    assert "prior:" in undiffuse(*arguments).err
+    assert before == {path: path.read_bytes() for path in (photos / "samples").iterdir()}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 50_000, '{"settings": {}, "values": {}}', "\xff"])
+def test_records_of_others(undiffuse, photos, tmp_path, text):
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o/sample.json").write_text(text, encoding="latin-1")
+    done = undiffuse("sample", photos, "--out", tmp_path / "o")
+    assert done.code == 2 and done.err.count("\n") == 1 and "no record of samples" in done.err
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["sample.json"]
+
+
+def test_pictures_of_others(undiffuse, photos, tmp_path):
+    write(photograph(8, 8), tmp_path / "00001.png")
+    before = (tmp_path / "00001.png").read_bytes()
+    done = undiffuse("sample", photos, "--n", 2, "--out", tmp_path)
+    assert done.code == 2 and "says what made them" in done.err
+    assert (tmp_path / "00001.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--label", "3"], "0 (ankle boot), 1 (bag), 2 (coat)"),
+        (["--label", "0,shirt"], "--label shirt"),
+        (["--label", ""], "--label ;"),
+        (["--label", "none", "--guidance", "2"], "towards a class"),
+        (["--guidance", "-1"], "guidance"),
+        (["--n", "0"], "option n=0"),
+        (["--steps", "0"], "option steps=0"),
+        (["--size", "9x8"], "sides that 2 divides"),
+        (["--sampler", "ddmi"], "did you mean 'ddim'"),
+        (["--sampler", "ddim:etta=1"], "did you mean 'eta'"),
+        (["--sampler", "dpmpp_2m", "--eta", "1"], "eta"),
+        (["--sampler", "ancestral:variance=learned"], "predicts none"),
+        (["--grid", "cosine"], "grid"),
+        (["--batch", "many"], "or auto"),
+        (["--low-res", "a.png"], "not conditioned on a picture"),
+        (["--noise", "0.1"], "--low-res"),
+        (["--device", "tpu"], "no device"),
+        (["--out", "/dev/null/x"], "not a folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_refused_before_anything_is_written(undiffuse, classes, monkeypatch, arguments, said):
+    monkeypatch.chdir(classes.parent)
+    done = undiffuse("sample", classes.name, "--steps", "3", *arguments)
+    assert done.code == 2 and said in done.err and done.err.splitlines()[-1].startswith("error: ")
+    assert [path.name for path in classes.parent.iterdir()] == [classes.name]
+
+
+def test_priors_without_what_is_asked(undiffuse, tmp_path, photos):
+    strict = stored(tmp_path / "s.safetensors", changed(CLASSES, {"null_class": False}, null_class=False))
+    for arguments, said in (
+        ([strict, "--guidance", 2], "without class dropout"),
+        ([strict, "--label", "none"], "without class dropout"),
+        ([photos, "--label", "1"], "has no classes"),
+        ([photos, "--guidance", "2"], "towards a class"),
+        ([photos, "--grid", "timesteps"], "no timesteps"),
+        (["photo-gaussian"], "give --size"),
+        (["nowhere"], "or give a .safetensors file"),
+    ):
+        done = undiffuse("sample", *arguments, "--out", tmp_path / "o")
+        assert done.code == 2 and done.err.count("\n") == 1 and said in done.err
+    assert not (tmp_path / "o").exists()
+
+
+def test_values_out_of_range_are_told_and_shown(undiffuse, tmp_path):
+    """A prior whose pictures are three times too bright."""
+    config = changed(PHOTO, sigma_data=0.5)
+    prior = prior_of(config)
+    with torch.no_grad():
+        prior.net.conv_out.weight.mul_(8)
+    save(tmp_path / "far.safetensors", prior, config, {})
+    arguments = ["sample", tmp_path / "far.safetensors", "--n", 3, "--steps", 4]
+    done = undiffuse(*arguments, "--out", tmp_path / "a")
+    assert done.code == 0 and "outside [-1.05, 1.05]" in done.err and "--stretch" in done.err
+    values = json.loads((tmp_path / "a/sample.json").read_text())["values"]
+    assert values["outside"] > 0.01 and values["high"] > 1.05
+    assert undiffuse(*arguments, "--stretch", "--out", tmp_path / "b").code == 0
+    plain, scaled = (read(tmp_path / name / "00000.png").pixels for name in "ab")
+    assert (plain.abs() == 1).float().mean() > 0.05 and (scaled.abs() == 1).float().mean() < 0.05
+
+
+def test_stretched():
+    picture = torch.linspace(5, 6, 300).reshape(3, 10, 10)
+    shown = stretched(picture)
+    assert shown.min() == pytest.approx(-1, abs=0.02) and shown.max() == pytest.approx(1, abs=0.02)
+    assert stretched(torch.full((1, 2, 2), 7.0)).abs().max() == 0
+
+
+def test_the_range_over_batches():
+    x = torch.tensor([-2.0, 0, 0, 1]).reshape(4, 1, 1, 1)
+    none = {"pictures": 0, "low": 0.0, "high": 0.0, "outside": 0.0}
+    assert counted(counted(none, x[:1]), x[1:]) == counted(none, x) == {
+        "pictures": 4, "low": -2, "high": 1, "outside": 0.25,
+    }  # fmt: skip
+
+
+def test_pictures_that_are_no_numbers(undiffuse, tmp_path):
+    prior = prior_of(PHOTO)
+    with torch.no_grad():
+        prior.net.conv_out.bias[0] = torch.nan
+    save(tmp_path / "nan.safetensors", prior, PHOTO, {})
+    done = undiffuse("sample", tmp_path / "nan.safetensors", "--out", tmp_path / "o", "--steps", 2)
+    assert done.code == 2 and "picture 0 is not finite" in done.err and not (tmp_path / "o").exists()
+
+
+def test_half_the_batch_when_memory_is_out(photos, monkeypatch):
+    sizes: list[int] = []
+    asked = Prior.predict
+
+    def predict(self: Prior, x: torch.Tensor, *others: object):
+        sizes.append(len(x))
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return asked(self, x, *others)
+
+    monkeypatch.setattr(Prior, "predict", predict)
+    config = SampleConfig(prior=str(photos), n=9, steps=2, batch=8)
+    events = list(run(config))
+    assert sizes[:3] == [8, 4, 2] and isinstance(events[-1], Done) and events[-1].result.drawn == 9
+    assert sum("out of memory" in event.text for event in events if isinstance(event, Note)) == 2
+    progress = [event.done for event in events if isinstance(event, Progress)]
+    assert max(progress) == 18 and {event.total for event in events if isinstance(event, Progress)} == {18}
+    monkeypatch.setattr(Prior, "predict", lambda self, x, *others: predict(self, torch.empty(3)))
+    with pytest.raises(RuntimeError, match="out of memory"):  # one alone does not fit
+        list(run(config.model_copy(update={"out": photos / "other"})))
+
+
+def test_the_batch_by_memory(photos, monkeypatch):
+    from undiffuse.app import machine
+
+    made = plan(SampleConfig(prior=str(photos)))
+    cpu, each = torch.device("cpu"), 4 * 16 * 8 * 8 * 8
+    for free, expected in ((None, 16), (10**12, 16), (12 * each, 6), (0, 1)):
+        memory = machine.Memory(None, None, None, free, None, None, None)
+        monkeypatch.setattr(machine, "memory", lambda device, memory=memory: memory)
+        assert batch_size(made, cpu) == expected
+
+
+def test_a_low_resolution_picture(undiffuse, tmp_path):
+    config = changed(PHOTO, {"in_channels": 7}, low_res="sr2", augmentation=0.2, size=(8, 12))
+    file = stored(tmp_path / "sr.safetensors", config)
+    write(photograph(5, 7), tmp_path / "small.png")
+    arguments = ["sample", file, "--low-res", tmp_path / "small.png", "--n", 2, "--steps", 3]
+    assert undiffuse(*arguments, "--out", tmp_path / "a").code == 0
+    found = read(tmp_path / "a/00001.png").pixels
+    assert found.shape == (3, 10, 14)  # whatever the prior was trained on
+    y = read(tmp_path / "small.png").pixels[None]
+    prior, noise = prior_of(config), SeededNoise(image_seeds(0, ["sample/0", "sample/1"]))
+    cond = LowRes("sr2", (3, 10, 14), augmentation=0.2).measured(y)
+    grid = plan(SampleConfig(prior=str(file), low_res=tmp_path / "small.png", steps=3)).sigmas
+    x = noise(torch.empty(2, 3, 10, 14)) * grid[0].item()
+    expected = last(sample(SAMPLERS["dpmpp_2m"](prior.given(None, cond), noise), x, grid)).x[1]
+    assert (found - expected.clamp(-1, 1)).abs().max() <= 1.001 / 255
+    noisy = undiffuse(*arguments, "--noise", 0.05, "--out", tmp_path / "b")
+    assert noisy.code == 0 and (read(tmp_path / "b/00001.png").pixels - found).abs().max() > 0
+    write(photograph(6, 7), tmp_path / "small.png")
+    for arguments_, said in (
+        ([*arguments, "--out", tmp_path / "a"], "low_res"),  # another picture of the same name
+        (["sample", file], "give the picture with --low-res"),
+        ([*arguments, "--noise", 0.5], "trained with noise from 0 to 0.2"),
+        ([*arguments, "--size", "16x16"], "say the size of the large picture"),
+    ):
+        done = undiffuse(*arguments_)
+        assert done.code == 2 and said in done.err and done.err.count("\n") == 1
+
+
+def test_arrays_of_labels(classes, tmp_path):
+    made = plan(SampleConfig(prior=str(classes), n=4, label="2,none", out=tmp_path))
+    for i in range(4):
+        write(torch.full((1, 8, 8), i / 4), tmp_path / f"{i:05}.png")
+    arrays = np.load(write_npz(made, tmp_path))
+    assert arrays["labels"].tolist() == [2, 3, 2, 3] and arrays["arr_0"].shape == (4, 8, 8, 1)
+    assert not list(tmp_path.glob(".undiffuse*"))
+
+
+def test_an_interrupt_leaves_whole_pictures(photos):
+    command = [sys.executable, "-m", "undiffuse", "sample", str(photos), "--n", "5000", "--batch", "2"]
+    going = subprocess.Popen([*command, "--steps", "5"], stderr=subprocess.PIPE, text=True)
+    out, until = photos / "samples", time.monotonic() + 30
+    while not (out / "00003.png").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    going.send_signal(signal.SIGINT)
+    assert going.wait(30) == 130
+    names = numbered(out)
+    assert len(names) >= 4 and not list(out.glob(".undiffuse*"))
+    assert all(read(out / name).pixels.shape == (3, 8, 8) for name in names)
+    assert json.loads((out / "sample.json").read_text())["config"]["n"] == 5000
+
+
+def test_entries_are_found_by_name_not_by_file(undiffuse, photos, tmp_path, monkeypatch):
+    """A folder named like a prior of the package does not take its place."""
+    monkeypatch.chdir(tmp_path)
+    os.rename(photos, tmp_path / "photo-gaussian")
+    done = undiffuse("sample", "photo-gaussian", "--size", "8x8", "--n", 1, "--out", "o")
+    assert done.code == 0 and "sha256" not in done.err
