@@ -65,12 +65,15 @@ def test_each_image_has_its_own_draws():
         torch.testing.assert_close(condition(clean[i : i + 1], noise(1, i)), together[i : i + 1])
 
 
-def test_autocast_does_not_reach_it():
-    condition = LowRes("sr_bicubic4", (3, 16, 16))
+@pytest.mark.parametrize("term", ["sr_bicubic4", "color", "cs2"])
+def test_autocast_does_not_reach_it(term):
+    condition = LowRes(term, (3, 16, 16))
     clean = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    wide = condition(clean, noise(2)), condition.measured(condition.operator(clean))
+    y = condition.operator(clean)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        narrow = condition(clean, noise(2))
-    assert torch.equal(narrow, condition(clean, noise(2)))
+        narrow = condition(clean, noise(2)), condition.measured(y)
+    assert torch.equal(narrow[0], wide[0]) and torch.equal(narrow[1], wide[1])
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,13 @@ def test_levels_are_spread_over_their_band():
     assert logs.std() == pytest.approx(2 / 12**0.5, abs=0.03)
 
 
+def test_each_band_has_draws_of_its_own():
+    prior = exact()
+    validate(prior, batches(40), edges=(0.1, 1.0, 10.0), seed=0)
+    (_, one), (_, two) = prior.net.seen
+    assert (two / one / 10 - 1).abs().min() > 1e-4  # the same places in both bands would be 10 apart
+
+
 @pytest.mark.parametrize("size", [1, 7, 40])
 def test_batches_do_not_matter(size):
     whole = validate(exact(), batches(16), edges=EDGES, seed=0)
