@@ -16,6 +16,7 @@ from undiffuse.core.images import replace_file
 CONFIG, RESUME, PRIOR = "config.yaml", "resume.safetensors", "prior.safetensors"
 LOG, CHECKS, MEMORY, TEXT = "log.csv", "validation.csv", "memory.csv", "train.log"
 MAY_CHANGE = ("train.steps", "train.log_every", "train.check_every", "train.keep_every", "train.save_minutes")
+MAY_CHANGE += ("train.precision", "train.compile", "train.channels_last", "train.part")  # how, not what
 MAY_CHANGE += ("train.pictures", "train.validate_images", "data.path", "data.workers", "data.licence")
 
 
