@@ -108,6 +108,9 @@ def test_restore_towards_a_class(undiffuse, tmp_path, photo):
     arguments = ["restore", photo, "--degrade", "sr4", "--prior", file, "--steps", 3]
     for name, extra in {"a": [], "b": ["--label", "coat"], "c": ["--label", 2, "--guidance", 4]}.items():
         assert undiffuse(*arguments, *extra, "--out", tmp_path / name).code == 0
+    again = undiffuse(*arguments, "--label", 1, "--out", tmp_path / "t")
+    assert again.code == 0 and undiffuse(*arguments, "--out", tmp_path / "t").code == 0
+    assert len((tmp_path / "t/metrics.csv").read_text().splitlines()) == 3  # a row each
     found = {name: (tmp_path / name / "photo_restored.png").read_bytes() for name in "abc"}
     assert len(set(found.values())) == 3
     record = json.loads((tmp_path / "c/photo.json").read_text())

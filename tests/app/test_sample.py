@@ -107,6 +107,11 @@ def test_any_batch_gives_the_same_pixels(classes, sampler):
     assert (drawn(**{**given, "n": 2}) - whole[:2]).abs().max() < 1e-4
 
 
+def test_help_has_an_example(undiffuse):
+    done = undiffuse("sample", "--help")
+    assert done.code == 0 and "undiffuse sample runs/" in done.out
+
+
 def test_every_sampler(undiffuse, classes, tmp_path):
     for name in SAMPLERS:
         done = undiffuse(

@@ -25,7 +25,8 @@ LONGEST = 255  # bytes of a file name, on the file systems of today
 
 PICTURES = ("restored", "degraded", "original", "deviation", "q05", "q50", "q95", "y", "sheet")
 TABLE, REPORT = "metrics.csv", "report.html"
-COLUMNS = ["image", "degrade", "noise", "algorithm", "steps", "draws", "seed", "psnr", "ssim"]
+SETTINGS = ["image", "degrade", "noise", "prior", "label", "guidance", "algorithm", "steps", "draws", "seed"]
+COLUMNS = [*SETTINGS, "psnr", "ssim"]
 COLUMNS += ["psnr_pinv", "psnr_degraded", "coverage90", "residual", "verdict", "seconds"]
 
 
@@ -115,6 +116,9 @@ def append_metrics(path: Path, result: "Restored") -> Path:
         "image": result.name,
         "degrade": config.degrade,
         "noise": f"{result.sigma_y / 2:.5g}",
+        "prior": config.prior,
+        "label": "" if result.label is None else result.label,
+        "guidance": f"{config.guidance:g}",
         "algorithm": result.plan.entry.name,
         "steps": len(result.plan.sigmas) - 1,
         "draws": config.draws,
@@ -124,9 +128,8 @@ def append_metrics(path: Path, result: "Restored") -> Path:
         "verdict": result.certificate.verdict,
         "seconds": f"{result.seconds:.2f}",
     }
-    key = ("image", "degrade", "noise", "algorithm", "steps", "draws", "seed")
     with _alone(path.parent):
-        rows = [old for old in _rows(path) if any(old[k] != str(row[k]) for k in key)]
+        rows = [old for old in _rows(path) if any(old[k] != str(row[k]) for k in SETTINGS)]
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS)
         writer.writeheader()
