@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from undiffuse.app.events import Done, Note
 from undiffuse.app.train import run
-from undiffuse.checkpoints import load
+from undiffuse.checkpoints import load, load_classifier
 from undiffuse.config.train import read_train
 
 ROOT = Path(__file__).parents[2]
@@ -209,7 +209,7 @@ def test_two_runs_in_one_folder_are_refused(place):
         ("train.steps=many", "option train.steps='many'"),
         ("train.steps", "expected section.key=value"),
         ("network.wdths=[8]", "'photo' has no option 'wdths'; did you mean 'widths'?"),
-        ("network.name=unet", "network.name: unet; choose from adm, ddpm, photo"),
+        ("network.name=unet", "network.name: unet for prediction edm; choose from adm, ddpm, photo"),
         ("network.in_channels=3", "follow from data, conditioning and objective"),
         ("network.widths=[8,9]", "a level of 9 channels cannot be split"),
         ("conditioning.classes=3", "classes: 3, but the data has 2; write classes: 2"),
@@ -233,6 +233,83 @@ def test_a_wrong_setting_is_one_line_and_leaves_nothing(place, setting, said):
     with pytest.raises(ValueError, match=said) as caught:
         go(setting)
     assert "\n" not in str(caught.value) and not Path("run").exists()
+
+
+def test_validation_by_band_is_the_same_each_time(place):
+    """Fixed images, fixed noise: two checks of the same weights agree, and a better prior has lower losses."""
+    go("train.steps=120", "train.check_every=60", "train.pictures=0")
+    found = rows("run/validation.csv")
+    assert len(found) == 2 * 6 and {row["count"] for row in found} == {"16"}
+    assert [float(row["high"]) for row in found[:6]] == [float(row["low"]) for row in found[1:6]] + [80.0]
+    first, last = found[:6], found[6:]
+    assert sum(float(row["v"]) for row in last) < sum(float(row["v"]) for row in first)
+    for row in found:  # v is eps and x0 together: (1 + sigma^2) / sigma^2 = 1 / sigma^2 + 1
+        assert float(row["v"]) == pytest.approx(float(row["eps"]) + float(row["x0"]), rel=1e-4)
+    report = Path("run/report.html").read_text()
+    assert "http://" not in report.replace("http://www.w3.org", "") and "tiny" in report
+
+
+def test_a_super_resolution_prior(place):
+    tree = {**CONFIG, "conditioning": {"low_res": 4, "augmentation": 0.2}}
+    write(tree)
+    go()
+    found = load("run")
+    assert found.config.low_res == "sr4" and found.prior.conditions == 4
+    assert sorted(p.name for p in Path("run/pictures").iterdir()) == ["00000006.png", "00000012.png"]
+    write({**tree, "conditioning": {"low_res": "jpeg:quality=20"}})
+    with pytest.raises(ValueError, match="is not linear"):
+        go(out="other")
+
+
+def test_a_learned_variance(place):
+    tree = {**CONFIG, "objective": {"prediction": "eps", "schedule": "cosine", "timesteps": 50}}
+    tree["objective"]["learned_variance"] = True
+    write(tree)
+    go()
+    prior = load("run").prior
+    found = prior.predict(torch.zeros(1, 3, 8, 8), torch.tensor(1.0), torch.tensor([1]))
+    assert found.variance is not None and found.variance.shape == (1, 3, 8, 8)
+    write({**tree, "objective": {**tree["objective"], "log_sigma": [0, 1]}})
+    with pytest.raises(ValueError, match="learned_variance takes the schedule's own levels"):
+        go(out="other")
+
+
+def test_a_classifier_of_noisy_images(place):
+    tree = {**CONFIG, "objective": {"prediction": "label", "schedule": "linear", "timesteps": 100}}
+    tree["network"] = {
+        "name": "classifier", "width": 16, "multipliers": [1], "blocks": 1, "attention": [0], "head_channels": 8,
+        "groups": 8,
+    }  # fmt: skip
+    write(tree)
+    go("train.steps=60", "train.check_every=60", "optimizer.name=adamw")
+    classifier, description, facts = load_classifier("run")
+    assert description.num_classes == 2 and facts["steps"] == 60
+    low, *_, high = rows("run/validation.csv")
+    assert (
+        float(low["accuracy"]) > 0.9
+    )  # the two classes differ in brightness, plainly where there is little noise
+    assert float(high["cross_entropy"]) > float(low["cross_entropy"])
+    with pytest.raises(ValueError, match="is no prior of undiffuse: kind 'undiffuse classifier 1'"):
+        load("run")
+    logits = classifier(torch.zeros(2, 3, 8, 8), torch.tensor(0.1))
+    assert logits.shape == (2, 2)
+    write({**tree, "network": CONFIG["network"]})
+    with pytest.raises(ValueError, match="network.name: photo for prediction label; choose from classifier"):
+        go(out="other")
+
+
+def test_a_start_from_weights(place):
+    go()
+    go(
+        "train.steps=1",
+        "optimizer.rate=1e-12",
+        "train.start=run",
+        "train.ema=[]",
+        "train.power_ema=[]",
+        out="next",
+    )
+    mine, theirs = load("next").prior.net.state_dict(), load("run").prior.net.state_dict()
+    assert all(torch.allclose(mine[name], theirs[name], atol=1e-7) for name in mine)  # one step of 1e-12
 
 
 def test_a_size_that_does_not_divide(place):

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.small import CLASSES, PHOTO, changed, prior_of, stored
-from undiffuse.checkpoints import PriorConfig, load, native, save
+from undiffuse.checkpoints import PriorConfig, described, load, native, save
 
 EPS = changed(CLASSES, {"num_classes": None, "null_class": False}, prediction="eps", schedule="cosine",
               num_classes=None, null_class=False, classes=None)  # fmt: skip
@@ -132,7 +132,9 @@ def test_sizes_whose_product_has_no_name(tmp_path):
 
 def test_a_classifier_is_no_prior(tmp_path):
     network = {"name": "classifier", "size": 8, "in_channels": 3, "num_classes": 2}
-    assert "does not denoise" in refused(written(tmp_path / "a.safetensors", {**PLAIN, "network": network}))
+    assert "is not made for this" in refused(
+        written(tmp_path / "a.safetensors", {**PLAIN, "network": network})
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_tensors_that_do_not_fit(tmp_path):
     assert "expected" in refused(written(path, PLAIN, **{name: value[:1].clone()}))
     assert "type" in refused(written(path, PLAIN, **{name: value.long()}))
     assert "type" in refused(written(path, PLAIN, **{name: value.double()}))
-    many = {f"t{i}": torch.zeros(0) for i in range(native.MOST)}
+    many = {f"t{i}": torch.zeros(0) for i in range(described.MOST)}
     assert "tensors; expected at most" in refused(written(path, PLAIN, **many))
 
 

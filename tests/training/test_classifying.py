@@ -5,8 +5,15 @@ import torch
 from torch import nn
 
 from undiffuse.core.noise import SeededNoise
-from undiffuse.priors import DiscreteSchedule, Gaussian, GaussianMixture, classifier_guided, schedules
-from undiffuse.training import Classifying, NoisyClassifier, levels_of, validate_classifier
+from undiffuse.priors import (
+    DiscreteSchedule,
+    Gaussian,
+    GaussianMixture,
+    NoisyClassifier,
+    classifier_guided,
+    schedules,
+)
+from undiffuse.training import Classifying, levels_of, validate_classifier
 
 SCHEDULE = DiscreteSchedule.from_betas(schedules.linear(200))
 MEANS = torch.tensor([[-0.5, -0.2], [0.4, 0.5]]).reshape(2, 2, 1, 1)

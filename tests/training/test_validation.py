@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from undiffuse.core.noise import SeededNoise
-from undiffuse.priors import DiscreteSchedule, Prior, scalings, schedules
-from undiffuse.training import Band, LowRes, NoisyClassifier, validate, validate_classifier
+from undiffuse.priors import DiscreteSchedule, NoisyClassifier, Prior, scalings, schedules
+from undiffuse.training import Band, LowRes, validate, validate_classifier
 
 SPREAD = 0.25
 EDGES = (0.05, 0.5, 2.0, 20.0)

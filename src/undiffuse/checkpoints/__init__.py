@@ -1,5 +1,14 @@
 """Priors in files: one safetensors file is the whole model."""
 
+from undiffuse.checkpoints.classifier import NoisyClassifierConfig, load_classifier, save_classifier
 from undiffuse.checkpoints.native import Checkpoint, PriorConfig, load, save
 
-__all__ = ["Checkpoint", "PriorConfig", "load", "save"]
+__all__ = [
+    "Checkpoint",
+    "NoisyClassifierConfig",
+    "PriorConfig",
+    "load",
+    "load_classifier",
+    "save",
+    "save_classifier",
+]

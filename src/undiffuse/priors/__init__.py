@@ -1,6 +1,7 @@
 """Denoisers x0 = D(x, sigma): networks with their parameterisation, and priors in closed form."""
 
 from undiffuse.priors import scalings, schedules
+from undiffuse.priors.classifier import NoisyClassifier
 from undiffuse.priors.estimate import estimate_stationary
 from undiffuse.priors.exact import Empirical, Gaussian, GaussianMixture
 from undiffuse.priors.guidance import (
@@ -25,6 +26,7 @@ __all__ = [
     "Gaussian",
     "GaussianMixture",
     "Given",
+    "NoisyClassifier",
     "Prediction",
     "Prior",
     "Scaling",

@@ -1,6 +1,6 @@
 """What a prior is trained for, the loop that does it, averages of weights, and the state to resume from."""
 
-from undiffuse.training.classifying import Classifying, NoisyClassifier
+from undiffuse.training.classifying import Classifying
 from undiffuse.training.conditioning import LowRes
 from undiffuse.training.ema import EMA, PowerEMA
 from undiffuse.training.objective import (
@@ -25,7 +25,6 @@ __all__ = [
     "Denoising",
     "Hybrid",
     "LowRes",
-    "NoisyClassifier",
     "Objective",
     "PowerEMA",
     "bits_per_dimension",

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from undiffuse.core.noise import SeededNoise, image_seeds
-from undiffuse.priors.prior import Prior
-from undiffuse.training.classifying import NoisyClassifier
+from undiffuse.priors import NoisyClassifier, Prior
 from undiffuse.training.conditioning import LowRes
 from undiffuse.training.draws import uniform
 from undiffuse.training.objective import by_prediction

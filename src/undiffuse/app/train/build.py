@@ -4,20 +4,21 @@ import fnmatch
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from undiffuse import data, networks  # noqa: F401 (fill the registries)
-from undiffuse.app.train.targets import DenoiserTarget, Target
-from undiffuse.checkpoints import PriorConfig
-from undiffuse.checkpoints.native import load_into
+from undiffuse.app.train.models import classifier, denoiser
+from undiffuse.app.train.targets import Held, Target
 from undiffuse.config import TrainConfig, from_term, parse_term
 from undiffuse.data import Dataset, Stream, Subset, collate, prepare, split
-from undiffuse.priors import Prior
 from undiffuse.registry import DATASETS, NETWORKS
-from undiffuse.training import EMA, WEIGHTS, Denoising, Objective, PowerEMA, levels_of, lognormal
+from undiffuse.training import (
+    EMA,
+    Objective,
+    PowerEMA,
+)
 from undiffuse.training.loop import Recipe, rates
 from undiffuse.training.muon import named
 
@@ -55,10 +56,14 @@ class Pieces:
 def build(config: TrainConfig) -> Pieces:
     """ValueError, before anything is written, for whatever does not go together."""
     run, optimizer = config.train, config.optimizer
+    _check_network(config)
     training, held_out, classes = images(config)
     torch.manual_seed(run.seed)  # the weights' first values, and dropout
-    objective, target = denoiser(config, training, held_out, classes)
+    make = classifier if config.objective.prediction == "label" else denoiser
+    objective, target = make(config, training, _held(config, held_out), classes)
     model = objective.model
+    if run.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averages = [EMA(model, halflife_images=halflife) for halflife in run.ema]
     averages += [PowerEMA(model, std=std) for std in run.power_ema]
     if run.compile:
@@ -88,32 +93,16 @@ def build(config: TrainConfig) -> Pieces:
     )
 
 
-def denoiser(
-    config: TrainConfig, training: Dataset, held_out: Dataset, classes: tuple[str, ...] | None
-) -> tuple[Objective, Target]:
-    """A prior, what it learns, and what is looked at meanwhile."""
-    description = describe(config, training, classes)
-    prior = description.build()
-    multiple = 1 if config.network.get("name") == "photo" else cast(Any, prior.net).config.multiple
-    if config.data.size % multiple:
-        raise ValueError(
-            f"data.size: {config.data.size} for a network of {multiple}-pixel blocks; expected a multiple"
-        )
-    if config.train.start is not None:
-        load_into(config.train.start, prior)
-    if config.train.channels_last:
-        prior.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    checked = collate(
-        held_out,
-        prepare(config.data.size, crop="centre"),
-        range(min(config.train.validate_images, len(held_out))),
-        seed=config.train.seed,
+def _held(config: TrainConfig, held_out: Subset) -> Held:
+    chosen = range(min(config.train.validate_images, len(held_out)))
+    plain = prepare(
+        config.data.size,
+        window=config.data.window,
+        shorter=config.data.shorter,
+        crop="none" if config.data.crop == "none" else "centre",
     )
-    labels = checked.labels if config.conditioning.classes else None
-    target = DenoiserTarget(
-        description, checked.x, labels, pictures=config.train.pictures, seed=config.train.seed
-    )
-    return objective_of(config, prior, description), target
+    batch = collate(held_out, plain, chosen, seed=config.train.seed)
+    return Held(batch.x, batch.labels if config.conditioning.classes else None, config.train.seed)
 
 
 def images(config: TrainConfig) -> tuple[Subset, Subset, tuple[str, ...] | None]:
@@ -148,67 +137,15 @@ def transform_of(config: TrainConfig) -> Callable[..., Tensor]:
     )
 
 
-def describe(config: TrainConfig, training: Dataset, classes: tuple[str, ...] | None) -> PriorConfig:
-    """What the weights will need to be a prior again."""
-    asked, conditioning, objective = dict(config.network), config.conditioning, config.objective
-    if asked.get("name") not in NETWORKS or asked["name"] == "classifier":
+def _check_network(config: TrainConfig) -> None:
+    asked, classifies = config.network, config.objective.prediction == "label"
+    fit = sorted(name for name in NETWORKS if (name == "classifier") == classifies)
+    if asked.get("name") not in fit:
         raise ValueError(
-            f"network.name: {asked.get('name')}; choose from {', '.join(n for n in NETWORKS if n != 'classifier')}"
+            f"network.name: {asked.get('name')} for prediction {config.objective.prediction}; "
+            f"choose from {', '.join(fit)}"
         )
     if taken := [key for key in FILLED_IN if key in asked]:
         raise ValueError(
             f"network: {', '.join(taken)} follow from data, conditioning and objective; leave them out"
         )
-    count = conditioning.classes
-    if count is not None:
-        _check_classes(training, count, classes)
-    hidden = count is not None and conditioning.dropout > 0 and objective.prediction != "label"
-    network = {
-        **asked,
-        "in_channels": training.channels,
-        "out_channels": training.channels,
-        "num_classes": count,
-        "null_class": hidden,
-        "learned_variance": objective.learned_variance,
-    }
-    if asked.get("name") == "photo":
-        network["told"] = "log" if objective.prediction == "edm" else "timestep"
-    elif objective.prediction == "edm":
-        raise ValueError(
-            f"network {asked.get('name')} is told timesteps; expected prediction eps, v or x0, or the network photo"
-        )
-    assert objective.prediction != "label"
-    return PriorConfig(
-        network=network,
-        prediction=objective.prediction,
-        sigma_data=objective.sigma_data,
-        schedule=objective.schedule,
-        timesteps=objective.timesteps,
-        channels=training.channels,
-        size=(config.data.size, config.data.size),
-        num_classes=count,
-        null_class=hidden,
-        classes=classes if count else None,
-    )
-
-
-def _check_classes(training: Dataset, count: int, names: tuple[str, ...] | None) -> None:
-    found = len(names) if names is not None else None
-    if found is None and training[0].label is None:
-        raise ValueError(f"conditioning.classes: {count}, but the data has no labels; leave it out")
-    if found is not None and found != count:
-        raise ValueError(f"conditioning.classes: {count}, but the data has {found}; write classes: {found}")
-
-
-def objective_of(config: TrainConfig, prior: Prior, description: PriorConfig) -> Objective:
-    """What training lowers."""
-    objective, conditioning = config.objective, config.conditioning
-    if objective.log_sigma is not None:
-        draw = lognormal(*objective.log_sigma)
-    elif objective.prediction == "edm":
-        draw = lognormal()
-    else:
-        draw = levels_of(description.discrete())
-    weight = WEIGHTS[objective.weight or objective.prediction]
-    dropout = conditioning.dropout if description.null_class else 0.0
-    return Denoising(prior, draw, weight, label_dropout=dropout)

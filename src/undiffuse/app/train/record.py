@@ -1,5 +1,7 @@
 """What a run leaves in its folder as it goes: rows, pictures, weights, the state to resume from, the report."""
 
+import importlib.metadata
+import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +11,10 @@ import torch
 from undiffuse.app.events import Event, Note, Saved
 from undiffuse.app.machine import Memory, memory
 from undiffuse.app.train import folder as places
+from undiffuse.app.train.board import Board
 from undiffuse.app.train.build import Pieces
 from undiffuse.app.train.folder import Table, TextLog
+from undiffuse.app.train.report import write_report
 from undiffuse.config import TrainConfig
 from undiffuse.core.images import replace_file
 from undiffuse.training.checkpoint import save_resume
@@ -30,10 +34,11 @@ class Record:
         self.checks = Table(out / places.CHECKS, ("images", *pieces.target.columns), after=seen)
         self.memory = Table(out / places.MEMORY, MEMORY, after=seen)
         self.text = TextLog(out / places.TEXT)
+        self.board = Board(out, after=self.step if seen else None)
         self.losses: list[float] = []  # since the last row of the log
         self.began = self.row_time = self.saved = time.monotonic()
         self.row_images = seen
-        for note in pieces.notes:
+        for note in (*pieces.notes, versions(), *((self.board.note,) if self.board.note else ())):
             self.text.write(note)
         self.text.write(f"{pieces.parameters} parameters on {device}, from step {self.step}")
         self._memory("start")
@@ -87,6 +92,8 @@ class Record:
             "seconds": now - self.began,
         }
         self.log.add(row)
+        shown = ("loss", "gradient_norm", "rate", "images_per_second")
+        self.board.scalars(self.step, {f"train/{name}": float(row[name]) for name in shown})
         self.losses, self.row_time, self.row_images = [], now, state.images_seen
 
     def _memory(self, stage: str) -> None:
@@ -97,14 +104,23 @@ class Record:
     def _check(self) -> Iterator[Event]:
         """The validation losses, and a picture."""
         with self.pieces.weights(0) as model:
-            for band in self.pieces.target.check(model, self.device):
+            for band in self.pieces.target.check(model):
                 self.checks.add({"images": self.state.images_seen, **band})
+                name = f"sigma {band['low']:g} to {band['high']:g}"
+                losses = {
+                    f"{kind}/{name}": value
+                    for kind, value in band.items()
+                    if kind not in ("low", "high", "count")
+                }
+                self.board.scalars(self.step, losses)
             picture = self.pieces.target.picture(model, self.device)
         self._memory("check")
         if picture is not None:
             path = self.out / "pictures" / f"{self.step:08}.png"
             replace_file(path, picture)
+            self.board.picture(self.step, picture)
             yield Saved(path)
+        yield Saved(write_report(self.out))
 
     def _save(self) -> Iterator[Event]:
         """The averages as priors, then the state to resume from, then the report."""
@@ -120,6 +136,9 @@ class Record:
         self._memory("save")
         self.text.write(f"saved at step {self.step}, loss {state.loss:.5g}")
         yield Saved(self.out / places.PRIOR)
+        if self.over or state.stopped:
+            yield Saved(write_report(self.out))
+            self.board.close()
 
     def _write(self, path: Path, number: int) -> None:
         """The weights of one average, with what they come from."""
@@ -139,3 +158,11 @@ class Record:
         }
         with self.pieces.weights(number) as model:
             self.pieces.target.write(path, model, facts)
+
+
+def versions() -> str:
+    """Of what decides the pixels."""
+    names = ("undiffuse", "torch", "accelerate", "numpy")
+    found = [f"{name} {importlib.metadata.version(name)}" for name in names]
+    cuda = [f"CUDA {torch.version.cuda}"] if torch.version.cuda else []
+    return ", ".join((*found, f"python {platform.python_version()}", *cuda))

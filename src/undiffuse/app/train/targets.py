@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from undiffuse.app.train.pictures import sheet
-from undiffuse.checkpoints import PriorConfig, save
-from undiffuse.priors import Prior
+from undiffuse.checkpoints import NoisyClassifierConfig, PriorConfig, save, save_classifier
+from undiffuse.priors import NoisyClassifier, Prior
+from undiffuse.training import LowRes, validate, validate_classifier
 
 BANDS = (0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 80.0)  # of sigma: the edges of what validation tells apart
+CHUNK = 64  # validation images at once
 
 
 class Target(Protocol):
@@ -20,30 +22,74 @@ class Target(Protocol):
 
     @property
     def columns(self) -> tuple[str, ...]: ...  # of a row of `check`
-    def check(self, model: nn.Module, device: torch.device, /) -> Iterator[Mapping[str, Any]]: ...
+    def check(self, model: nn.Module, /) -> Iterator[Mapping[str, Any]]: ...
     def picture(self, model: nn.Module, device: torch.device, /) -> bytes | None: ...  # a PNG
     def write(self, path: Path, model: nn.Module, facts: Mapping[str, Any], /) -> None: ...
 
 
 @dataclass(frozen=True)
+class Held:
+    """Validation images (N, C, H, W), always the same, and their labels."""
+
+    clean: Tensor
+    labels: Tensor | None
+    seed: int
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """In order."""
+        for at in range(0, len(self.clean), CHUNK):
+            part = slice(at, at + CHUNK)
+            yield self.clean[part], None if self.labels is None else self.labels[part]
+
+
+@dataclass(frozen=True)
 class DenoiserTarget:
-    """A prior: its three losses by band of noise on fixed images with fixed noise, samples, images denoised."""
+    """A prior: its three losses by band of noise, samples, images denoised."""
 
     description: PriorConfig
-    clean: Tensor  # (N, C, H, W): the validation images
-    labels: Tensor | None
+    held: Held
+    condition: LowRes | None
     pictures: int
-    seed: int
 
     columns = ("low", "high", "eps", "x0", "v", "count")
 
-    def check(self, model: nn.Module, device: torch.device) -> Iterator[Mapping[str, Any]]:
-        yield from ()
+    def check(self, model: nn.Module) -> Iterator[Mapping[str, Any]]:
+        prior = cast(Prior, model)
+        top = min(prior.sigma_range[1], BANDS[-1])
+        edges = [*(edge for edge in BANDS if edge < top), top]
+        rows = validate(
+            prior, self.held.batches(), edges=edges, seed=self.held.seed, condition=self.condition
+        )
+        for row in rows:
+            yield dict(zip(self.columns, row, strict=True))
 
     def picture(self, model: nn.Module, device: torch.device) -> bytes | None:
         if not self.pictures:
             return None
-        return sheet(cast(Prior, model), (self.clean, self.labels), self.pictures, self.seed, device)
+        return sheet(cast(Prior, model), self.held, self.condition, self.pictures, device)
 
     def write(self, path: Path, model: nn.Module, facts: Mapping[str, Any]) -> None:
         save(path, cast(Prior, model), self.description, facts)
+
+
+@dataclass(frozen=True)
+class ClassifierTarget:
+    """A classifier of noisy images: cross-entropy and accuracy by band of noise."""
+
+    description: NoisyClassifierConfig
+    held: Held
+
+    columns = ("low", "high", "cross_entropy", "accuracy", "count")
+
+    def check(self, model: nn.Module) -> Iterator[Mapping[str, Any]]:
+        rows = validate_classifier(
+            cast(NoisyClassifier, model), self.held.batches(), edges=BANDS, seed=self.held.seed
+        )
+        for row in rows:
+            yield dict(zip(self.columns, row, strict=True))
+
+    def picture(self, model: nn.Module, device: torch.device) -> bytes | None:
+        return None
+
+    def write(self, path: Path, model: nn.Module, facts: Mapping[str, Any]) -> None:
+        save_classifier(path, cast(NoisyClassifier, model), self.description, facts)

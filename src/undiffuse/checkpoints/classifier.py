@@ -1,0 +1,53 @@
+"""Classifiers of noisy images in our own format."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from undiffuse.checkpoints.described import WIDEST, Described, read, write
+from undiffuse.checkpoints.native import Count, file_of
+from undiffuse.priors import DiscreteSchedule, NoisyClassifier, schedules
+
+KIND = "undiffuse classifier 1"
+
+
+class NoisyClassifierConfig(Described):
+    """What turns weights into a classifier."""
+
+    schedule: Literal["linear", "cosine", "cos6", "quad", "sigmoid"]
+    timesteps: Annotated[int, pydantic.Field(ge=2, le=WIDEST)] = 1000
+    channels: Count
+    size: tuple[Count, Count]  # height, width of the images it was trained on
+    num_classes: Count
+    classes: tuple[str, ...] | None = None
+
+    def follows(self) -> dict[str, Any]:
+        """Channels and classes of the network."""
+        return {
+            "in_channels": self.channels,
+            "num_classes": self.num_classes,
+            "pool": self.network.get("pool", "attention"),
+        }
+
+    def discrete(self) -> DiscreteSchedule:
+        """Its levels."""
+        return DiscreteSchedule.from_betas(getattr(schedules, self.schedule)(self.timesteps))
+
+    def build(self) -> NoisyClassifier:
+        """The classifier, its network freshly initialised."""
+        return NoisyClassifier(self.build_network(), self.discrete())
+
+
+def save_classifier(
+    path: Path, classifier: NoisyClassifier, config: NoisyClassifierConfig, facts: Mapping[str, Any]
+) -> None:
+    """Weights and header in one file, which replaces `path` whole or not at all."""
+    write(path, KIND, classifier.net, config, facts)
+
+
+def load_classifier(path: str | Path) -> tuple[NoisyClassifier, NoisyClassifierConfig, Mapping[str, Any]]:
+    """The classifier of a file, or of a run's folder. ValueError, in one line, for a file that holds none."""
+    net, config, facts = read(file_of(path), KIND, NoisyClassifierConfig, "classifier")
+    return NoisyClassifier(net, config.discrete()), config, facts
