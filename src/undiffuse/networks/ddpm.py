@@ -20,6 +20,7 @@ from undiffuse.networks.blocks import (
     attend,
     conv3,
     image_of,
+    norm_silu,
     per_token,
     timestep_embedding,
     tokens_of,
@@ -95,8 +96,8 @@ class Block(nn.Module):
         self.nin_shortcut = nn.Conv2d(width_in, width_out, 1) if width_in != width_out else None
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x))) + self.temb_proj(F.silu(emb))[:, :, None, None]
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        h = self.conv1(norm_silu(self.norm1, x)) + self.temb_proj(F.silu(emb))[:, :, None, None]
+        h = self.conv2(self.dropout(norm_silu(self.norm2, h)))
         return (x if self.nin_shortcut is None else self.nin_shortcut(x)) + h
 
 

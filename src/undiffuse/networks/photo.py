@@ -23,6 +23,7 @@ from undiffuse.networks.blocks import (
     GroupNorm,
     answer,
     conv3,
+    norm_silu,
     timestep_embedding,
     with_labels,
     zeroed,
@@ -111,8 +112,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         scale, shift = self.told(emb)[:, :, None, None].chunk(2, 1)
-        h = self.norm2(self.conv1(F.silu(self.norm1(x)))) * (1 + scale) + shift
-        return x + self.conv2(self.dropout(F.silu(h)))
+        h = norm_silu(self.norm2, self.conv1(norm_silu(self.norm1, x)), scale, shift)
+        return x + self.conv2(self.dropout(h))
 
 
 class Photo(nn.Module):
