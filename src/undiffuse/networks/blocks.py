@@ -54,21 +54,24 @@ class NormSiLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         """By the layers' own gradients; they can be differentiated again."""
-        kept, again = ctx.saved_tensors, torch.is_grad_enabled()
-        asked = ctx.needs_input_grad[: len(kept)]
+        again = torch.is_grad_enabled()
+        kept: list[Tensor | None] = list(ctx.saved_tensors)
+        asked: list[bool] = list(ctx.needs_input_grad[: len(kept)])
         if not again:
             kept = [
-                None if tensor is None else tensor.detach().requires_grad_(need)
-                for tensor, need in zip(kept, asked, strict=True)
+                t if t is None else t.detach().requires_grad_(need)
+                for t, need in zip(kept, asked, strict=True)
             ]
+        x, weight, bias, scale, shift = kept
+        assert x is not None and weight is not None and bias is not None
         with torch.enable_grad():
-            h = _normalised(*kept, ctx.groups, ctx.eps)
+            h = _normalised(x, weight, bias, scale, shift, ctx.groups, ctx.eps)
             g = grads[0].to(h.dtype)
             if again:  # silu_backward has no derivative
                 slope = g * h.sigmoid() * (1 + h * (1 - h.sigmoid()))
             else:
                 slope = torch.ops.aten.silu_backward(g, h.detach())
-            leaves = [tensor for tensor, need in zip(kept, asked, strict=True) if need]
+            leaves = [t for t, need in zip(kept, asked, strict=True) if need and t is not None]
             found = iter(torch.autograd.grad(h, leaves, slope, create_graph=again))
         return *(next(found) if need else None for need in asked), None, None
 
@@ -261,6 +264,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         norm, _, conv = self.in_layers
+        assert isinstance(conv, nn.Conv2d)
         h = norm_silu(norm, x)
         if self.resample == "up":
             h, x = conv_doubled(conv, h), doubled(x)
