@@ -350,7 +350,7 @@ def _show(events: "Iterable[Event]") -> "Iterable[Any]":
                     timer = threading.Timer(1, bar.start)  # a step can be long: it does not wait for the next
                     timer.start()
                 if bar is not None and event.done < event.total:
-                    bar.update(bar.task_ids[0], completed=event.done)
+                    bar.update(bar.task_ids[0], completed=event.done, description=_plain(event.label))
                     continue
             if bar is not None and timer is not None:  # gone before the next line is written
                 timer.cancel()

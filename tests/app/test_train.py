@@ -1,6 +1,7 @@
 """`undiffuse train` from outside: a folder that a stranger could read, killed and resumed, refused in one line."""
 
 import csv
+import math
 import os
 import random
 import resource
@@ -16,8 +17,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from undiffuse.app.events import Done, Note
+from undiffuse.app.events import Done, Note, Progress, Saved
 from undiffuse.app.train import run
+from undiffuse.app.train.build import build
+from undiffuse.app.train.targets import edges
 from undiffuse.checkpoints import load, load_classifier
 from undiffuse.config.train import read_train
 
@@ -69,14 +72,10 @@ def command(*arguments, processes=1, **options):
         if processes == 1
         else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     )
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "1",
-        "PYTHONPATH": str(ROOT / "src"),
-    }
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     return subprocess.Popen(
-        [sys.executable, *launch, "-m", "undiffuse", "train", "tiny.yaml", "--out", "run", *arguments],
+        [sys.executable, *launch, "-m", "undiffuse", "train", "tiny.yaml", "--out", "run",
+            "--device", "cpu", *arguments],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
 
@@ -92,6 +91,12 @@ def test_what_a_run_leaves(place):
     assert sorted(p.name for p in Path("run/pictures").iterdir()) == ["00000006.png", "00000012.png"]
     assert read_train(Path("run/config.yaml")) == read_train(Path("tiny.yaml"))
     assert "44 to train on, 16 to validate" in Path("run/train.log").read_text()
+    assert float(log[0]["rate"]) == pytest.approx(
+        3e-3 * 9 / 16 * (0.5 + 0.5 * math.cos(math.pi / 12)), rel=1e-5
+    )
+    assert float(log[-1]["rate"]) > 0 and "8,068" in Path("run/report.html").read_text()
+    saved = [event.path.name for event in events if isinstance(event, Saved)]
+    assert saved.index("kept_00000012.safetensors") < len(saved) - 1 - saved[::-1].index("prior.safetensors")
     names = {p.name for p in Path("run").iterdir()}
     assert {"prior_1.safetensors", "prior_2.safetensors", "kept_00000006.safetensors"} <= names
 
@@ -109,8 +114,10 @@ def test_the_prior_of_a_run_is_its_average(place):
     assert later.facts["average"] == "power function, width 0.1"
 
 
-def test_a_dry_run_writes_nothing(place):
-    events = go(dry=True)
+@pytest.mark.parametrize("steps", [1, 12])
+def test_a_dry_run_writes_nothing(place, steps):
+    events = go(f"train.steps={steps}", "optimizer.clip=.inf", dry=True)
+    assert sum(isinstance(event, Progress) for event in events) == 4
     assert any("images a second" in event.text for event in events if isinstance(event, Note))
     assert not Path("run").exists() and isinstance(events[-1], Done)
 
@@ -122,6 +129,9 @@ def test_more_steps_later_and_no_other_change(place):
     with pytest.raises(ValueError, match=r"other settings \(optimizer.rate: 0.003 -> 0.1\)"):
         go("optimizer.rate=0.1", resume=True)
     assert load("run").facts["steps"] == 12
+    with pytest.raises(ValueError, match="train.steps: 8, but the run in 'run' has made 12"):
+        go("train.steps=8", resume=True)
+    assert read_train(Path("run/config.yaml")).train.steps == 12
     go("train.steps=16", resume=True)
     assert load("run").facts["steps"] == 16
     assert [int(row["step"]) for row in rows("run/log.csv")] == [2, 4, 6, 8, 10, 12, 14, 16]
@@ -170,6 +180,86 @@ def test_asked_to_stop_it_saves(place, number):
     process = command("--set", f"train.steps={steps + 2}", "--resume")
     _, said = process.communicate()
     assert process.returncode == 0 and f"going on from step {steps}" in said
+
+
+def test_the_second_of_two_signals_at_once_is_no_second_one(place):
+    """Under torchrun Ctrl-C comes twice: from the terminal and from the launcher."""
+    process = command("--set", "train.steps=100000", "--set", "train.save_minutes=60")
+    while not Path("run/log.csv").exists() or len(rows("run/log.csv")) < 3:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 130 and "go on with --resume" in said
+
+
+def test_two_processes_speak_with_one_voice_and_end_together(place):
+    process = command("--set", "train.batch=7", processes=2)
+    _, said = process.communicate()
+    assert process.returncode != 0 and "batch 7 on 2 processes; make it a multiple of 2" in said
+    assert not Path("run").exists()
+    process = command("--set", "train.steps=2", processes=2)
+    out, said = process.communicate()
+    assert process.returncode == 0 and out.count("the run is in run") == said.count("44 to train on") == 1
+    process = command(processes=2)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0 and said.count("error: 'run' already holds a run; add --resume") == 1
+
+
+def test_a_run_that_is_abandoned_leaves_its_folder_free(place):
+    events = run(read_train(Path("tiny.yaml")), Path("run"))
+    next(event for event in events if isinstance(event, Progress))
+    events.close()
+    go("train.precision=bf16", resume=True)  # in another precision, in the same process
+
+
+def test_what_is_no_run_is_not_gone_on_from(place):
+    go("train.steps=2")
+    Path("other").mkdir()
+    Path("run/resume.safetensors").rename("other/resume.safetensors")
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="'other' holds resume.safetensors of an unknown run"):
+            go(out="other", resume=resume)
+    events = go("train.steps=2", resume=True)
+    assert any("to go on from: a new run" in event.text for event in events if isinstance(event, Note))
+
+
+def test_tables_are_mended_not_lost(place):
+    go("train.steps=4")
+    whole = rows("run/log.csv")
+    log = Path("run/log.csv")
+    log.write_bytes(
+        log.read_bytes() + b"\xff\0,1\r\n" + "\xb2,1,1,1,1,1,1,1\r\n".encode() + b"9" * 5000 + b"\r\n40,5,0."
+    )
+    go("train.steps=6", resume=True)
+    assert rows("run/log.csv")[:2] == whole and len(rows("run/log.csv")) == 3
+    log.write_text(log.read_text().replace(",", ";"))
+    before = log.read_bytes()
+    with pytest.raises(ValueError, match="'run/log.csv' has no column 'images'"):
+        go("train.steps=8", resume=True)
+    assert log.read_bytes() == before
+
+
+def test_validation_is_of_every_class(place):
+    """Of sorted data the first images would be all of one class."""
+    stored = np.load("data.npz")
+    order = np.argsort(stored["labels"], kind="stable")
+    np.savez("data.npz", images=stored["images"][order], labels=stored["labels"][order])
+    held = build(read_train(Path("tiny.yaml"), ["train.validate_images=4"])).target.held
+    assert len(held.clean) == 4 and set(held.labels.tolist()) == {0, 1}
+
+
+def test_bands_are_of_levels_that_the_model_knows():
+    assert edges(0.002, 80.0) == [0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 80.0]
+    assert edges(0.16, 20.0) == [0.16, 0.3, 1.0, 3.0, 10.0, 20.0]
+
+
+def test_what_is_compiled_is_what_every_objective_calls(place):
+    objective = "objective={prediction: eps, schedule: cosine, timesteps: 50, learned_variance: true}"
+    model = build(read_train(Path("tiny.yaml"), [objective, "train.compile=true"])).objective.model
+    assert model.net._compiled_call_impl is not None
 
 
 def test_a_full_disk_is_said_and_loses_nothing(place):
@@ -221,9 +311,16 @@ def test_two_runs_in_one_folder_are_refused(place):
         ("network={name: ddpm, width: 8, groups: 8}", "told timesteps"),
         ("train.batch=7", None),
         ("optimizer.name=sgd", "'adam', 'adamw' or 'muon'"),
-        ("train.start=nothing.safetensors", "no prior at 'nothing.safetensors'"),
+        ("train.start=nothing.safetensors", "no prior named 'nothing.safetensors'"),
         ("train.precision=fp16", "fp16 needs a CUDA device"),
         ("name=../away", "option name='../away'"),
+        ("train.seed=9223372036854775808", "option train.seed=9223372036854775808"),
+        ("train.batch=100000000000", "option train.batch=100000000000"),
+        ("optimizer.clip=.nan", "option optimizer.clip=nan"),
+        ("train.steps=2024-13-45", "--set train.steps=2024-13-45: the value cannot be read"),
+        ("conditioning.augmentation=0.3", "augmentation is noise on a low_res picture"),
+        ("objective={prediction: label, schedule: linear, weight: v}", "prediction label takes no weight"),
+        ("train.start=photo-gaussian", "train.start: 'photo-gaussian' is no network"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_leaves_nothing(place, setting, said):
@@ -310,6 +407,9 @@ def test_a_start_from_weights(place):
     )
     mine, theirs = load("next").prior.net.state_dict(), load("run").prior.net.state_dict()
     assert all(torch.allclose(mine[name], theirs[name], atol=1e-7) for name in mine)  # one step of 1e-12
+    Path("run").rename("moved")  # and is not needed any more
+    start = ["train.start=run", "optimizer.rate=1e-12", "train.ema=[]", "train.power_ema=[]"]
+    go("train.steps=2", *start, out="next", resume=True)
 
 
 def test_a_size_that_does_not_divide(place):

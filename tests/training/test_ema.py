@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from undiffuse.training import EMA, PowerEMA
-from undiffuse.training.ema import averaged, exponent
+from undiffuse.training.ema import exponent
 
 
 def module(value):
@@ -57,14 +57,6 @@ def test_power_profile_has_its_width(std):
 
 def test_known_exponent():
     assert exponent(0.1) == pytest.approx(6.94, abs=0.01)  # Karras et al. 2024 use gamma = 6.94 for 10 %
-
-
-def test_average_for_a_while():
-    live = module(3.0)
-    ema = EMA(module(1.0), halflife_images=10)
-    with averaged(live, ema):
-        assert live.weight[0, 0] == 1
-    assert live.weight[0, 0] == 3
 
 
 def test_state_survives():

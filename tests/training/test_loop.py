@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from tests.training.runs import Run, data
+from undiffuse.training.loop import Recipe, accelerator_for, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,8 +63,69 @@ def test_a_bad_batch_is_skipped_and_counted():
 
 def test_nothing_but_bad_batches_is_fatal():
     run = Run(skip_limit=3)
-    with pytest.raises(RuntimeError, match="3 steps in a row"):
+    with pytest.raises(ValueError, match="3 steps in a row"):
         run.finish(800, lambda which: (data(which)[0] * math.nan, None))
+
+
+class Recorded(torch.nn.Module):
+    """An objective whose loss tells of nothing but torch's own generator, as dropout sees it."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = torch.nn.Linear(1, 1)
+        self.drawn = []
+
+    def forward(self, clean, labels, noise):
+        self.drawn.append(torch.rand(()).item())
+        return self.model(clean[:, 0, 0, :1])[:, 0]
+
+
+def masks(images, images_seen=0):
+    objective = Recorded()
+    optimizer = torch.optim.SGD(objective.parameters(), lr=0.1)
+    recipe, before = Recipe(batch=8, part=2), torch.get_rng_state()
+    list(
+        train(
+            objective, data, optimizer, [], recipe,
+            accelerator=Accelerator(cpu=True), images=images, images_seen=images_seen,
+        )
+    )  # fmt: skip
+    assert torch.equal(torch.get_rng_state(), before)
+    return objective.drawn
+
+
+def test_dropout_is_a_function_of_the_images_seen(monkeypatch):
+    """Resumed it goes on, every part has masks of its own, and so has every process; torch's state is left alone."""
+    whole = masks(32)
+    assert len(set(whole)) == len(whole) == 16
+    assert masks(32, images_seen=16) == whole[8:]
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    mine = masks(32)
+    monkeypatch.setattr(Accelerator, "process_index", 1)
+    assert len({*mine, *masks(32)}) == 16
+
+
+def test_half_precision_learns_from_a_step_that_was_too_large(monkeypatch):
+    """fp16: the scaler is told of it, or it would refuse the next step, and lowers its scale."""
+    accelerator, run = Accelerator(cpu=True), Run()
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+
+    def clipped(parameters, norm):
+        accelerator.scaler.unscale_(run.optimizer)
+        return torch.nn.utils.clip_grad_norm_(parameters, norm)
+
+    monkeypatch.setattr(accelerator, "clip_grad_norm_", clipped)
+
+    def sometimes(which):
+        images, labels = data(which)
+        return (images * math.nan if which[0] == 8 else images), labels
+
+    states = train(
+        run.objective, sometimes, run.optimizer, run.averages, run.recipe, accelerator=accelerator, images=32
+    )
+    assert [state.skipped for state in states] == [0, 1, 1, 1]
+    assert accelerator.scaler.get_scale() == 2.0**9
+    assert all(p.isfinite().all() for p in run.prior.parameters())
 
 
 def test_the_learning_rate_rises_and_is_given_back():
@@ -112,3 +175,10 @@ def test_two_processes_are_one_with_the_same_batch(tmp_path):
     assert process.returncode == 0, said
     double = [float(line.split()[1]) for line in out.splitlines() if line[:1].isdigit()]
     assert double == pytest.approx(single, rel=1e-4)  # float32: the mean of two means, ten Adam steps
+
+
+def test_devices_and_precisions_of_one_process():
+    for precision in ("fp32", "bf16", "fp32"):
+        assert accelerator_for(precision, "cpu").mixed_precision == {"fp32": "no"}.get(precision, precision)
+    with pytest.raises(ValueError, match="no device 'cuda:1' to train on; choose from auto, cpu"):
+        accelerator_for("fp32", "cuda:1")

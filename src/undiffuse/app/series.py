@@ -52,7 +52,7 @@ def read_series(path: Path, points: int = POINTS) -> Series | None:
 
 def read_table(path: Path) -> tuple[list[str], Iterator[list[float]]]:
     """The names of the columns, and the complete rows; what is no number is NaN."""
-    lines = _lines(path)
+    lines = complete_lines(path)
     names = next(lines, [])
     return names, (_numbers(row) for row in lines if len(row) == len(names))
 
@@ -102,7 +102,8 @@ def _sane(table: Values) -> Values:
     return np.where(np.abs(table) <= HUGE, table, np.nan)
 
 
-def _lines(path: Path) -> Iterator[list[str]]:
+def complete_lines(path: Path) -> Iterator[list[str]]:
+    """The fields of each line that has its end; none without the file."""
     if not path.is_file():
         return
     with path.open(newline="\n", encoding="utf-8", errors="replace") as file:

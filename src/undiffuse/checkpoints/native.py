@@ -113,12 +113,3 @@ def file_of(path: str | Path) -> Path:
             f"no prior at '{file}'; expected a .safetensors file of undiffuse or the folder of a run"
         )
     return file
-
-
-def load_into(source: str | Path, prior: Prior) -> None:
-    """The weights of a file or run into a prior of the same shapes: a start for training."""
-    found = load(source)
-    try:
-        prior.net.load_state_dict(found.prior.net.state_dict())
-    except RuntimeError as error:
-        raise ValueError(f"'{source}' is of another network: {' '.join(str(error).split())[:300]}") from None

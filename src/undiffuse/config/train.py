@@ -11,7 +11,7 @@ from undiffuse.config.options import Options, explain
 
 LARGEST = 2**20  # bytes of a configuration
 
-Positive = Annotated[int, pydantic.Field(ge=1)]
+Positive = Annotated[int, pydantic.Field(ge=1, le=10**12)]
 Share = Annotated[float, pydantic.Field(ge=0, lt=1)]
 
 
@@ -22,7 +22,7 @@ class DataConfig(Options):
     path: str
     exclude: tuple[str, ...] = ()  # patterns of names, such as gb82__*
     licence: str = "not stated"  # of the data: goes into the header of the weights
-    size: Positive
+    size: Annotated[int, pydantic.Field(ge=1, le=2**14)]
     window: Positive | None = None
     shorter: Positive | None = None
     crop: Literal["none", "centre", "random", "textured"] = "centre"
@@ -41,6 +41,12 @@ class ConditioningConfig(Options):
     dropout: Share = 0.1  # of images whose class is hidden, for classifier-free guidance
     low_res: int | str | None = None  # a factor, or a degradation such as sr_bicubic4
     augmentation: Annotated[float, pydantic.Field(ge=0)] = 0.0  # largest noise on it, in the scale of [-1, 1]
+
+    @pydantic.model_validator(mode="after")
+    def _complete(self) -> "ConditioningConfig":
+        if self.augmentation and self.low_res is None:
+            raise ValueError("augmentation is noise on a low_res picture; give low_res, or leave it out")
+        return self
 
 
 class ObjectiveConfig(Options):
@@ -67,6 +73,8 @@ class ObjectiveConfig(Options):
             raise ValueError(
                 f"prediction {self.prediction} needs a schedule; write schedule: linear or cosine"
             )
+        if self.prediction == "label" and self.weight is not None:
+            raise ValueError("prediction label takes no weight; leave it out")
         if self.learned_variance and self.prediction in ("edm", "label"):
             raise ValueError(
                 f"learned_variance with prediction {self.prediction}; expected eps, v or x0 with a schedule"
@@ -83,16 +91,16 @@ class OptimizerConfig(Options):
     weight_decay: Annotated[float, pydantic.Field(ge=0)] = 0.0
     warmup: Annotated[int, pydantic.Field(ge=0)] = 0  # steps
     decay: Literal["constant", "linear", "cosine"] = "constant"
-    clip: Annotated[float, pydantic.Field(gt=0)] = 1.0
+    clip: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=True)] = 1.0  # .inf: never
 
 
 class RunConfig(Options):
     """How long, how, and what is kept."""
 
     steps: Positive
-    batch: Positive
+    batch: Annotated[int, pydantic.Field(ge=1, le=2**20)]
     part: Positive | None = None  # images at once, if the batch does not fit in memory
-    seed: int = 0
+    seed: Annotated[int, pydantic.Field(ge=0, lt=2**63)] = 0
     ema: tuple[Annotated[float, pydantic.Field(gt=0)], ...] = (
         500_000.0,
     )  # half-lives in images; the first samples
@@ -192,7 +200,7 @@ def _set(tree: dict[str, Any], setting: str) -> None:
         raise ValueError(f"--set {setting}; expected section.key=value, such as train.steps=50000")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date such as 2024-13-45
         raise ValueError(f"--set {setting}: the value cannot be read; quote it") from None
     if keys[0] not in TrainConfig.model_fields:
         near = difflib.get_close_matches(keys[0], TrainConfig.model_fields, n=1)

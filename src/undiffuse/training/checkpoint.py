@@ -47,7 +47,10 @@ def load_resume(
             meta = file.metadata() or {}
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"'{path}' cannot be read as a resume state: {error}") from None
+        raise ValueError(
+            f"'{path}' cannot be read as a resume state: {error}; start another run, in another folder, from the "
+            "weights beside it with train.start"
+        ) from None
     if meta.get("kind") != KIND:
         raise ValueError(f"'{path}' is no resume state of this version; start the run anew in another folder")
     if meta["averages"] != str(len(averages)):

@@ -1,8 +1,6 @@
 """Averages of weights. Counted in images, so that they mean the same at every batch size."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -75,14 +73,3 @@ def exponent(std: float) -> float:
         width = ((middle + 1) / ((middle + 2) ** 2 * (middle + 3))) ** 0.5
         low, high = (middle, high) if width > std else (low, middle)
     return (low + high) / 2
-
-
-@contextmanager
-def averaged(module: nn.Module, ema: EMA) -> Iterator[nn.Module]:
-    """The module with the average's weights for a while, and its own again after."""
-    own = copy.deepcopy(module.state_dict())
-    module.load_state_dict(ema.state_dict())
-    try:
-        yield module
-    finally:
-        module.load_state_dict(own)

@@ -2,18 +2,19 @@
 
 Everything random is a function of the seed and of how many images have been seen: image k of the run gets the same
 data, noise level, noise and dropped label whatever the batch size, the number of processes or the point of resuming.
+Dropout masks are drawn for all images at once: they stay for any point of resuming, at one batch size.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from undiffuse.core.noise import SeededNoise, image_seeds
+from undiffuse.core.noise import SeededNoise, image_seed, image_seeds
 from undiffuse.training.ema import EMA
 from undiffuse.training.objective import Objective
 
@@ -71,13 +72,12 @@ def train(
     """Train until `images` have been seen in all, from `images_seen` on. The caller logs, saves and stops.
 
     A step whose gradient is not finite moves nothing, is counted, and is fatal after `skip_limit` in a row
-    (RuntimeError). Each process takes every n-th image of the batch; the gradient is the mean over the whole batch.
+    (ValueError). Each process takes every n-th image of the batch; the gradient is the mean over the whole batch.
     `accelerator` brings devices, processes and precision; model and optimiser are prepared here. Asked to `stop` on any
     process, all end after the same step.
     """
+    check_shared(recipe.batch, accelerator)
     rank, world = accelerator.process_index, accelerator.num_processes
-    if recipe.batch % world:
-        raise ValueError(f"batch {recipe.batch} on {world} processes; make it a multiple of {world}")
     rates = [group["lr"] for group in optimizer.param_groups]
     prepared, stepper = accelerator.prepare(objective, optimizer)
     row = 0
@@ -90,12 +90,14 @@ def train(
         finite = math.isfinite(norm)  # the same on every process: gradients are already averaged
         if finite:
             stepper.step()
+        elif accelerator.scaler is not None:  # of fp16: it has to learn that its scale was too large
+            accelerator.scaler.update()
         optimizer.zero_grad(set_to_none=True)
         images_seen += recipe.batch
         row = 0 if finite else row + 1
         skipped += not finite
         if row >= recipe.skip_limit:
-            raise RuntimeError(f"{row} steps in a row without a finite gradient; lower the learning rate")
+            raise ValueError(f"{row} steps in a row without a finite gradient; lower the learning rate")
         if finite:
             for average in averages:
                 average.update(objective.model, images_seen=images_seen, batch=recipe.batch)
@@ -109,17 +111,31 @@ def train(
 
 
 def accelerator_for(precision: str, device: str = "auto") -> "Accelerator":
-    """What brings devices, processes and precision. precision: fp32, bf16 or fp16; device: auto or cpu."""
+    """What brings devices, processes and precision. precision: fp32, bf16 or fp16; device: auto or cpu.
+
+    auto is CUDA or the CPU, never mps, which has no float64.
+    """
+    if device not in ("auto", "cpu"):
+        raise ValueError(f"no device '{device}' to train on; choose from auto, cpu")
     try:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
     except ImportError as error:
         raise ValueError(
             "training needs the package accelerate; run `pip install 'undiffuse[train]'`"
         ) from error
-    if precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    if precision == "fp16" and cpu:
         raise ValueError("precision fp16 needs a CUDA device; expected fp32 or bf16 here")
     names = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-    return Accelerator(mixed_precision=names[precision], cpu=device == "cpu")
+    AcceleratorState._reset_state(reset_partial_state=True)  # of an earlier run in this process
+    return Accelerator(mixed_precision=names[precision], cpu=cpu)
+
+
+def check_shared(batch: int, accelerator: "Accelerator") -> None:
+    """ValueError for a batch that the processes cannot share equally."""
+    if batch % (world := accelerator.num_processes):
+        raise ValueError(f"batch {batch} on {world} processes; make it a multiple of {world}")
 
 
 def rates(*, warmup: int, decay: Decay, images: int) -> Rate:
@@ -153,8 +169,17 @@ def _backward(
         noise = SeededNoise(image_seeds(recipe.seed, [f"train/{k}" for k in part]))
         last = number == len(parts) - 1
         with nullcontext() if last else accelerator.no_sync(objective):
-            with accelerator.autocast():
+            masks = _dropout(image_seed(recipe.seed, f"dropout/{part[0]}"), accelerator.device)
+            with accelerator.autocast(), masks:
                 loss = objective(clean, labels, noise).sum() / len(mine)
             accelerator.backward(loss)
         total += loss.detach()
     return total
+
+
+@contextmanager
+def _dropout(seed: int, device: torch.device) -> Iterator[None]:
+    """Dropout knows only torch's own generators: seeded for a while, and given back as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

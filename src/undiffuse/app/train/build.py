@@ -4,11 +4,13 @@ import fnmatch
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from undiffuse import data, networks  # noqa: F401 (fill the registries)
+from undiffuse.app.series import evenly
 from undiffuse.app.train.models import classifier, denoiser
 from undiffuse.app.train.targets import Held, Target
 from undiffuse.config import TrainConfig, from_term, parse_term
@@ -67,7 +69,8 @@ def build(config: TrainConfig) -> Pieces:
     averages = [EMA(model, halflife_images=halflife) for halflife in run.ema]
     averages += [PowerEMA(model, std=std) for std in run.power_ema]
     if run.compile:
-        model.compile()
+        # Not the model: a learned variance is asked for by another of its methods.
+        cast(Any, model).net.compile()
     rate = rates(warmup=optimizer.warmup * run.batch, decay=optimizer.decay, images=run.steps * run.batch)
     return Pieces(
         objective=objective,
@@ -94,7 +97,8 @@ def build(config: TrainConfig) -> Pieces:
 
 
 def _held(config: TrainConfig, held_out: Subset) -> Held:
-    chosen = range(min(config.train.validate_images, len(held_out)))
+    # Not the first ones: of a folder of classes these are all of one.
+    chosen = evenly(len(held_out), config.train.validate_images)
     plain = prepare(
         config.data.size,
         window=config.data.window,

@@ -1,14 +1,15 @@
 """The folder of a run: what was asked, what happened, and what came out."""
 
-import csv
-import io
 import math
 import os
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from undiffuse.app.series import complete_lines
 from undiffuse.config import TrainConfig
 from undiffuse.config.train import changed, read_yaml, write_yaml
 from undiffuse.core.images import replace_file
@@ -26,16 +27,12 @@ class Table:
     def __init__(self, path: Path, columns: Sequence[str], after: int | None = None):
         self.path, self.columns = path, list(columns)
         rows = [] if after is None else [row for row in read_rows(path) if int(row["images"]) <= after]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-        replace_file(path, text.getvalue().encode())
+        lines = [self.columns, *([row.get(name, "") for name in self.columns] for row in rows)]
+        replace_file(path, "".join(",".join(line) + "\r\n" for line in lines).encode())
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Numbers to six digits; NaN as an empty field."""
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow([_shown(row.get(name)) for name in self.columns])
+        _append(self.path, ",".join(_shown(row.get(name)) for name in self.columns) + "\r\n")
 
 
 def _shown(value: Any) -> str:
@@ -45,15 +42,15 @@ def _shown(value: Any) -> str:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The complete rows of a table; none if there is no such file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            row
-            for row in csv.DictReader(file)
-            if None not in row.values() and row.get("images", "").isdigit()
-        ]
+    """The complete rows of a table; none if there is no such file. ValueError for another table."""
+    lines = complete_lines(path)
+    names = next(lines, ["images"])
+    if "images" not in names:
+        raise ValueError(
+            f"'{path}' has no column 'images'; expected a table of this run; mend it, or move it away"
+        )
+    rows = [dict(zip(names, line, strict=True)) for line in lines if len(line) == len(names)]
+    return [row for row in rows if re.fullmatch("[0-9]{1,18}", row["images"])]
 
 
 class TextLog:
@@ -63,24 +60,34 @@ class TextLog:
         self.path = path
 
     def write(self, text: str) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+        _append(self.path, f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
 
-def take(folder: Path, config: TrainConfig, resume: bool) -> int | None:
-    """Make the folder, or check that it holds this very run, and hold it for this process: a handle to close.
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a", newline="", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ValueError(
+            f"'{path}' cannot be written ({error.strerror}); free some space, and go on with --resume"
+        ) from None
+
+
+@contextmanager
+def take(folder: Path, config: TrainConfig, resume: bool) -> Iterator[None]:
+    """Make the folder, or check that it holds this very run, and hold it for this process.
 
     Nothing is deleted: a folder with a run in it needs --resume, and anything else in it stays.
     """
     stored = folder / CONFIG
-    asked = config.model_dump(mode="json")
     if stored.exists():
         if not resume:
             raise ValueError(
                 f"'{folder}' already holds a run; add --resume to go on, or choose another with --out"
             )
         free = tuple(f"{name}:" for name in MAY_CHANGE)
-        differences = [line for line in changed(read_yaml(stored), asked) if not line.startswith(free)]
+        found = changed(read_yaml(stored), config.model_dump(mode="json"))
+        differences = [line for line in found if not line.startswith(free)]
         if differences:
             raise ValueError(
                 f"'{folder}' was begun with other settings ({'; '.join(differences[:5])}); expected the same: "
@@ -88,6 +95,10 @@ def take(folder: Path, config: TrainConfig, resume: bool) -> int | None:
             )
     elif folder.exists() and not folder.is_dir():
         raise ValueError(f"'{folder}' is not a folder; choose another with --out")
+    elif left := [name for name in (RESUME, PRIOR, LOG) if (folder / name).exists()]:
+        raise ValueError(
+            f"'{folder}' holds {left[0]} of an unknown run, without {CONFIG}; choose another with --out"
+        )
     try:
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -95,8 +106,16 @@ def take(folder: Path, config: TrainConfig, resume: bool) -> int | None:
             f"cannot make the folder '{folder}': {error.strerror}; choose another with --out"
         ) from None
     handle = _alone(folder)
-    replace_file(stored, write_yaml(asked).encode())
-    return handle
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def keep_config(folder: Path, config: TrainConfig) -> None:
+    """What was asked, for who goes on."""
+    replace_file(folder / CONFIG, write_yaml(config.model_dump(mode="json")).encode())
 
 
 def _alone(folder: Path) -> int | None:

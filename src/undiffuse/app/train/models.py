@@ -5,9 +5,9 @@ from typing import Any, cast
 
 from torch import nn
 
+from undiffuse.app.priors import open_prior
 from undiffuse.app.train.targets import ClassifierTarget, DenoiserTarget, Held, Target
 from undiffuse.checkpoints import NoisyClassifierConfig, PriorConfig
-from undiffuse.checkpoints.native import load_into
 from undiffuse.config import TrainConfig
 from undiffuse.data import Dataset
 from undiffuse.priors import DiscreteSchedule, Prior
@@ -33,13 +33,24 @@ def denoiser(
     prior = description.build()
     _check_size(config, prior.net)
     if config.train.start is not None:
-        load_into(config.train.start, prior)
+        _start_from(config.train.start, prior)
     condition = None
     if description.low_res is not None:
         shape = (training.channels, config.data.size, config.data.size)
         condition = LowRes(description.low_res, shape, augmentation=description.augmentation)
     target = DenoiserTarget(description, held, condition, pictures=config.train.pictures)
     return objective_of(config, prior, description, condition), target
+
+
+def _start_from(source: str, prior: Prior) -> None:
+    """The weights of a file, a run or a prior of ours, of the same shapes."""
+    found = open_prior(source).prior
+    if found is None:
+        raise ValueError(f"train.start: '{source}' is no network; expected a run, or its weights")
+    try:
+        prior.net.load_state_dict(found.net.state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"'{source}' is of another network: {' '.join(str(error).split())[:300]}") from None
 
 
 def classifier(

@@ -30,17 +30,18 @@ class Record:
     def __init__(self, config: TrainConfig, out: Path, pieces: Pieces, device: torch.device, seen: int):
         self.config, self.out, self.pieces, self.device = config, out, pieces, device
         self.state = TrainState(seen, float("nan"), float("nan"), 0)
+        places.keep_config(out, config)
         self.log = Table(out / places.LOG, COLUMNS, after=seen)
         self.checks = Table(out / places.CHECKS, ("images", *pieces.target.columns), after=seen)
         self.memory = Table(out / places.MEMORY, MEMORY, after=seen)
         self.text = TextLog(out / places.TEXT)
-        self.board = Board(out, after=self.step if seen else None)
+        self.board = Board(out, after=self.step)
         self.losses: list[float] = []  # since the last row of the log
         self.began = self.row_time = self.saved = time.monotonic()
         self.row_images = seen
         for note in (*pieces.notes, versions(), *((self.board.note,) if self.board.note else ())):
             self.text.write(note)
-        self.text.write(f"{pieces.parameters} parameters on {device}, from step {self.step}")
+        self.text.write(f"{pieces.parameters:,} parameters, on {device} from step {self.step}")
         self._memory("start")
 
     @property
@@ -62,14 +63,14 @@ class Record:
             self._row()
         if self._due(run.check_every):
             yield from self._check()
-        # Saved at rows of the log only: a run that goes on from there has every row once.
-        late = time.monotonic() - self.saved > 60 * run.save_minutes and self._due(run.log_every)
-        if late or self.over or state.stopped:
-            yield from self._save()
         if run.keep_every is not None and self._due(run.keep_every):
             path = self.out / f"kept_{self.step:08}.safetensors"
             self._write(path, 0)
             yield Saved(path)
+        # Saved at rows of the log only: a run that goes on from there has every row once.
+        late = time.monotonic() - self.saved > 60 * run.save_minutes and self._due(run.log_every)
+        if late or self.over or state.stopped:
+            yield from self._save()
         if state.stopped and not self.over:
             self.text.write(f"stopped at step {self.step}")
             yield Note(f"stopped at step {self.step}; go on with --resume")
@@ -86,7 +87,8 @@ class Record:
             "step": self.step,
             "loss": sum(self.losses) / len(self.losses),
             "gradient_norm": state.gradient_norm,
-            "rate": self.config.optimizer.rate * self.pieces.recipe.rate(state.images_seen),
+            "rate": self.config.optimizer.rate
+            * self.pieces.recipe.rate(state.images_seen - self.config.train.batch),
             "skipped": state.skipped,
             "images_per_second": (state.images_seen - self.row_images) / max(now - self.row_time, 1e-9),
             "seconds": now - self.began,

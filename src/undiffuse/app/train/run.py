@@ -1,12 +1,10 @@
 """Train, log, check, save; stop when asked, and go on as if nothing had been."""
 
-import itertools
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,9 @@ from undiffuse.app.train.folder import take
 from undiffuse.app.train.record import Record
 from undiffuse.config import TrainConfig
 from undiffuse.training.checkpoint import load_resume
-from undiffuse.training.loop import Batch, TrainState, accelerator_for, train
+from undiffuse.training.loop import Batch, TrainState, accelerator_for, check_shared, train
 
+AGAIN = 1.0  # seconds from which a signal is a second one
 TRIAL = 4  # steps of a dry run; the first, which warms up, is not timed
 
 
@@ -30,45 +29,67 @@ def run(
 ) -> Iterator[Event]:
     """Train into the folder `out`; `dry`: a few steps, nothing written. ValueError for bad input, before all that.
 
-    Asked to stop (Ctrl-C, SIGTERM) it saves, and raises KeyboardInterrupt.
+    Asked to stop (Ctrl-C, SIGTERM) it saves, and raises KeyboardInterrupt. Of several processes only the first speaks.
     """
     accelerator = accelerator_for(config.train.precision, device)
     main = accelerator.is_main_process
-    pieces = build(config)
+    check_shared(config.train.batch, accelerator)
+    if main and config.data.split_by == "content":
+        yield Note(f"reading all of '{config.data.path}' once, to split it by content")
+    pieces = build(_without_start(config) if resume and (out / places.RESUME).exists() else config)
     try:
         for note in pieces.notes if main else ():
             yield Note(note)
         if dry:
-            yield from _trial(config, pieces, accelerator)
-            yield Done(None)
-            return
-        handle = take(out, config, resume) if main else None
-        accelerator.wait_for_everyone()
-        seen, skipped = _state(out, pieces)
-        _move(pieces, accelerator.device)
-        record = Record(config, out, pieces, accelerator.device, seen) if main else None
-        if record is not None and seen:
-            yield Note(f"going on from step {seen // config.train.batch}")
-        stopped = False
-        with _interrupts() as asked:
-            for state in _states(config, pieces, accelerator, seen, skipped, asked.is_set):
-                stopped = state.stopped and state.images_seen < config.train.steps * config.train.batch
-                if record is not None:
-                    step = state.images_seen // config.train.batch
-                    yield Progress(step, config.train.steps, f"{config.name}, loss {state.loss:.4f}")
-                    yield from record.after(state)
-        accelerator.wait_for_everyone()
-        if handle is not None:
-            os.close(handle)
-        if stopped:
-            raise KeyboardInterrupt
-        yield Done(out)
+            yield from (event for event in _trial(config, pieces, accelerator) if main)
+        else:
+            yield from _real(config, out, pieces, accelerator, resume)
+        yield Done(out if main and not dry else None)
     finally:
         pieces.stream.close()
 
 
+def _real(config: TrainConfig, out: Path, pieces: Pieces, accelerator: Any, resume: bool) -> Iterator[Event]:
+    main, total = accelerator.is_main_process, config.train.steps * config.train.batch
+    with take(out, config, resume) if main else nullcontext(), _interrupts() as asked:
+        accelerator.wait_for_everyone()
+        seen, skipped = _state(out, pieces)
+        made = seen // config.train.batch
+        if seen > total:
+            raise ValueError(
+                f"train.steps: {config.train.steps}, but the run in '{out}' has made {made}; expected at least those"
+            )
+        _move(pieces, accelerator.device)
+        record = Record(config, out, pieces, accelerator.device, seen) if main else None
+        if record is not None and resume:
+            yield Note(
+                f"going on from step {made}" if seen else f"nothing in '{out}' to go on from: a new run"
+            )
+        stopped = False
+        for state in _states(config, pieces, accelerator, total, seen, skipped, asked.is_set):
+            stopped = state.stopped and state.images_seen < total
+            if record is not None:
+                step = state.images_seen // config.train.batch
+                yield Progress(step, config.train.steps, f"{config.name}, loss {state.loss:.4f}")
+                yield from record.after(state)
+        accelerator.wait_for_everyone()
+    if stopped:
+        raise KeyboardInterrupt
+
+
+def _without_start(config: TrainConfig) -> TrainConfig:
+    """The same, as it goes on: the weights that it started from may be gone."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"start": None})})
+
+
 def _states(
-    config: TrainConfig, pieces: Pieces, accelerator: Any, seen: int, skipped: int, stop: Callable[[], bool]
+    config: TrainConfig,
+    pieces: Pieces,
+    accelerator: Any,
+    images: int,
+    seen: int = 0,
+    skipped: int = 0,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[TrainState]:
     classes = config.conditioning.classes
 
@@ -82,16 +103,15 @@ def _states(
 
     return train(
         pieces.objective, data, pieces.optimizer, pieces.averages, pieces.recipe, accelerator=accelerator,
-        images=config.train.steps * config.train.batch, images_seen=seen, skipped=skipped, stop=stop,
+        images=images, images_seen=seen, skipped=skipped, stop=stop,
     )  # fmt: skip
 
 
 def _trial(config: TrainConfig, pieces: Pieces, accelerator: Any) -> Iterator[Event]:
     """A few real steps: what the run will take."""
     _move(pieces, accelerator.device)
-    states = _states(config, pieces, accelerator, 0, 0, lambda: False)
     began = 0.0
-    for number, _ in enumerate(itertools.islice(states, TRIAL)):
+    for number, _ in enumerate(_states(config, pieces, accelerator, TRIAL * config.train.batch)):
         began = began if number else time.perf_counter()
         yield Progress(number + 1, TRIAL, "trial steps")
     each = (time.perf_counter() - began) / (TRIAL - 1)
@@ -135,12 +155,18 @@ def _move(pieces: Pieces, device: torch.device) -> None:
 
 @contextmanager
 def _interrupts() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM ask to stop after the step; a second Ctrl-C does not ask."""
+    """Ctrl-C and SIGTERM ask to stop after the step; a second Ctrl-C, a second later, does not ask.
+
+    Of Ctrl-C under torchrun each process hears twice at once: from the terminal, and from the launcher.
+    """
     asked = threading.Event()
+    first = float("inf")
 
     def ask(number: int, frame: Any) -> None:
-        if asked.is_set():
+        nonlocal first
+        if time.monotonic() - first > AGAIN:
             raise KeyboardInterrupt
+        first = min(first, time.monotonic())
         asked.set()
 
     if threading.current_thread() is not threading.main_thread():

@@ -17,6 +17,12 @@ BANDS = (0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 80.0)  # of sigma: the edges of what va
 CHUNK = 64  # validation images at once
 
 
+def edges(lowest: float, highest: float) -> list[float]:
+    """Of the bands, within the levels that a model knows."""
+    lowest, highest = max(lowest, BANDS[0]), min(highest, BANDS[-1])
+    return [lowest, *(edge for edge in BANDS if lowest < edge < highest), highest]
+
+
 class Target(Protocol):
     """A denoiser or a classifier."""
 
@@ -55,10 +61,12 @@ class DenoiserTarget:
 
     def check(self, model: nn.Module) -> Iterator[Mapping[str, Any]]:
         prior = cast(Prior, model)
-        top = min(prior.sigma_range[1], BANDS[-1])
-        edges = [*(edge for edge in BANDS if edge < top), top]
         rows = validate(
-            prior, self.held.batches(), edges=edges, seed=self.held.seed, condition=self.condition
+            prior,
+            self.held.batches(),
+            edges=edges(*prior.sigma_range),
+            seed=self.held.seed,
+            condition=self.condition,
         )
         for row in rows:
             yield dict(zip(self.columns, row, strict=True))
@@ -82,8 +90,13 @@ class ClassifierTarget:
     columns = ("low", "high", "cross_entropy", "accuracy", "count")
 
     def check(self, model: nn.Module) -> Iterator[Mapping[str, Any]]:
+        classifier = cast(NoisyClassifier, model)
+        levels = classifier.schedule.sigmas
         rows = validate_classifier(
-            cast(NoisyClassifier, model), self.held.batches(), edges=BANDS, seed=self.held.seed
+            classifier,
+            self.held.batches(),
+            edges=edges(float(levels[0]), float(levels[-1])),
+            seed=self.held.seed,
         )
         for row in rows:
             yield dict(zip(self.columns, row, strict=True))
