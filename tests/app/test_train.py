@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from undiffuse.app.events import Done, Note, Progress, Saved
 from undiffuse.app.train import run
 from undiffuse.app.train.build import build
+from undiffuse.app.train.folder import TextLog
 from undiffuse.app.train.targets import edges
 from undiffuse.checkpoints import load, load_classifier
 from undiffuse.config.train import read_train
@@ -277,6 +278,12 @@ def test_a_full_disk_is_said_and_loses_nothing(place):
     assert Path("run/resume.safetensors").read_bytes() == before["resume.safetensors"]
     assert not list(Path("run").glob(".undiffuse-*"))
     go("train.steps=16", resume=True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full: of Linux")
+def test_a_full_disk_is_said_of_tables_too():
+    with pytest.raises(ValueError, match="'/dev/full' cannot be written .*go on with --resume"):
+        TextLog(Path("/dev/full")).write("a line")
 
 
 def test_two_runs_in_one_folder_are_refused(place):
