@@ -94,7 +94,9 @@ def report(rows: list[dict[str, float | str]], count: int, crop: int) -> None:
     lines += ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     lines += ["| " + " | ".join(str(row[name]) for name in columns) + " |" for row in rows]
     (RESULTS / "denoising.md").write_text("\n".join(lines) + "\n")
-    (RESULTS / "denoising.json").write_text(json.dumps({"crop": crop, "count": count, "rows": rows}, indent=1) + "\n")
+    (RESULTS / "denoising.json").write_text(
+        json.dumps({"crop": crop, "count": count, "rows": rows}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

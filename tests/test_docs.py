@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import struct
 import sys
 from pathlib import Path
 
@@ -20,8 +21,15 @@ from undiffuse.registry import OPERATORS, PRIORS, RESTORERS, SAMPLERS
 from undiffuse.restore import Problem
 
 ROOT = Path(__file__).parents[1]
-README, CONTRIBUTING = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
-COMMANDS = re.findall(r"^undiffuse .*$", README, re.M) + re.findall(r"`(undiffuse [^`<>]*)`", README)
+README, CONTRIBUTING, TRAIN, PHOTO = (
+    (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "docs/train.md", "docs/photo.md")
+)
+COMMANDS = [
+    command
+    for text in (README, TRAIN, PHOTO)
+    for pattern in (r"^undiffuse .*$", r"`(undiffuse [^`<>]* [^`<>]*)`")
+    for command in re.findall(pattern, text, re.M)
+]
 TABLES = (OPERATORS, SAMPLERS, RESTORERS, PRIORS)
 
 
@@ -46,19 +54,58 @@ def desk(tmp_path, monkeypatch):
     write(photograph(96, 96), tmp_path / "blurred.png")
     np.save(tmp_path / "k.npy", np.full((3, 3), 1 / 9))
     write(photograph(5, 5)[:1] * 0 + 1, tmp_path / "k.png")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "photos").mkdir()
+    for i in range(24):
+        write(photograph(140, 130 + i), tmp_path / f"photos/{i}.png")
+    fashion(tmp_path / "fashion")
     monkeypatch.chdir(tmp_path)
+
+
+def fashion(folder):
+    """Forty pictures as Fashion-MNIST keeps its own."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    labels = np.arange(40, dtype=np.uint8) % 10
+    for name, values in {"train-images-idx3-ubyte": images, "train-labels-idx1-ubyte": labels}.items():
+        head = struct.pack(f">{1 + values.ndim}I", 2048 + values.ndim, *values.shape)
+        (folder / name).write_bytes(head + values.tobytes())
+
+
+def shortened(command):
+    """Training for two steps, on the desk's data."""
+    if "undiffuse train" not in command:
+        return shlex.split(command)
+    here = [
+        "train.steps=2",
+        "train.batch=2",
+        "train.check_every=2",
+        "train.pictures=4",
+        "data.validation=0.3",
+    ]
+    if "fashion_mnist" in command:
+        here.append("data.path=fashion")
+    elif "data.path=photos" not in command:
+        here.append("data.path=photos")
+    return shlex.split(command) + [word for setting in here for word in ("--set", setting)]
 
 
 def test_there_are_commands():
     assert len(COMMANDS) >= 6 and len(python(README)) >= 1 and len(python(CONTRIBUTING)) == 4
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_readme(command, desk, monkeypatch):
-    monkeypatch.setattr(sys, "argv", shlex.split(command))
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 0
+@pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
+def test_commands_of_the_documents(command, desk, monkeypatch):
+    before = re.search(r"runs/(\w+)", command)  # trained first, as the document says
+    first = [f"undiffuse train configs/train/{before[1]}.yaml"] if before else []
+    if "photos128" in command:
+        first = ["undiffuse train configs/train/photos64.yaml"]
+    for text in (*first, command):
+        monkeypatch.setattr(sys, "argv", shortened(text))
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == 0
 
 
 @pytest.mark.parametrize("text", python(README))

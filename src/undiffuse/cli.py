@@ -55,8 +55,12 @@ def restore(
         str | None, typer.Option(help="HxW or CxHxW of the clean picture, for --measured.")
     ] = None,
     prior: Annotated[
-        str, typer.Option(help="A name of `undiffuse priors`, a .safetensors file, or a run's folder.")
-    ] = "photo-gaussian",
+        str,
+        typer.Option(
+            help="A name of `undiffuse priors`, a .safetensors file, or a run's folder; auto: photo, or "
+            "photo-gaussian for pictures that have not 3 channels."
+        ),
+    ] = "auto",
     label: Annotated[str | None, typer.Option(help="Class of a prior with classes: name or number.")] = None,
     guidance: Annotated[float, typer.Option(help="Towards that class; 1 = the conditional prior.")] = 1.0,
     algorithm: Annotated[
@@ -245,18 +249,16 @@ def samplers(plugin: Plugins = []) -> None:  # noqa: B006
 @app.command(epilog="Example: undiffuse priors")
 def priors(plugin: Plugins = []) -> None:  # noqa: B006
     """List the priors."""
-    from undiffuse import priors  # noqa: F401
+    from undiffuse import checkpoints, priors  # noqa: F401
     from undiffuse.registry import PRIORS
 
     _load_plugins(plugin)
     _listing(PRIORS)
 
 
-@app.command(epilog="Example: undiffuse doctor --prior photo-gaussian --size 512x512")
+@app.command(epilog="Example: undiffuse doctor --prior photo --size 512x512")
 def doctor(
-    prior: Annotated[
-        str, typer.Option(help="Prior to try: a name, a file or a run's folder.")
-    ] = "photo-gaussian",
+    prior: Annotated[str, typer.Option(help="Prior to try: a name, a file or a run's folder.")] = "photo",
     size: Annotated[str | None, typer.Option(help="HxW or CxHxW to try it at.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Also try torch.compile: 20 seconds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

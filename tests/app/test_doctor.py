@@ -202,7 +202,7 @@ def test_command(undiffuse):
     assert done.code == 0 and "Traceback" not in done.err
     for text in (
         torch.__version__,
-        "photo-gaussian at 3x33x20",
+        "photo at 3x33x20",
         "cores",
         "free of",
         "accelerate",

@@ -95,11 +95,11 @@ def test_restore_with_a_run_at_any_size(undiffuse, tmp_path):
         "restore", tmp_path / "p.png", "--degrade", "inp", "--prior", tmp_path / "run", "--steps", 3,
         "--out", tmp_path / "o",
     )  # fmt: skip
-    assert done.code == 0 and "ddrm" in done.err and "sha256" in done.err
+    assert done.code == 0 and "dpir" in done.err and "sha256" in done.err
     record = json.loads((tmp_path / "o/p.json").read_text())
     digest = hashlib.sha256((tmp_path / "run/prior.safetensors").read_bytes()).hexdigest()
     assert record["prior"]["sha256"] == digest and record["label"] is None and record["calls"] == 3
-    assert record["sigmas"][0] == pytest.approx(80)
+    assert record["sigmas"][0] == pytest.approx(2)
     assert digest[:12] in (tmp_path / "o/report.html").read_text()
 
 

@@ -460,3 +460,22 @@ def test_one_damaged_picture_among_many(place):
     write(tree)
     with pytest.warns(UserWarning, match="1 of .*042.png"):
         go("train.steps=20")
+
+
+def test_behind_the_launcher_of_accelerate(place):
+    """`accelerate launch -m undiffuse train ...`, as the documents say."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    launcher = [
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "-m",
+        "undiffuse",
+        "train",
+        "tiny.yaml",
+        "--out",
+        "run",
+    ]
+    done = subprocess.run([sys.executable, *launcher], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert load("run").facts["steps"] == 12 and "the run is in run" in done.stdout

@@ -25,7 +25,7 @@ SLOW = [
     "dps",
     "reddiff",
 ]  # gradient steps do not reach small singular values, which noise-free data would fill
-KEEP_DATA = ["ddnm", "ddnm_plus", "ddrm", "diffpir", "ilvr", "daps", "pigdm"]
+KEEP_DATA = ["ddnm", "ddnm_plus", "ddrm", "diffpir", "dpir", "ilvr", "daps", "pigdm"]
 SEVERAL = [
     "deno",
     "inp",
@@ -115,7 +115,7 @@ def test_noise_free_data_is_kept(algorithm, name):
     )
 
 
-@pytest.mark.parametrize("algorithm", ["ddnm", "ddnm_plus", "ddrm", "diffpir", "ilvr", "daps"])
+@pytest.mark.parametrize("algorithm", ["ddnm", "ddnm_plus", "ddrm", "diffpir", "dpir", "ilvr", "daps"])
 @pytest.mark.parametrize(
     "name", ["deblur_gauss", "blur:gaussian,std=2", "blur:gaussian,std=2,boundary=circular"]
 )

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,10 @@ class Opened:
 def open_prior(text: str) -> Opened:
     """A name of `undiffuse priors`, else a .safetensors file of ours or the folder of a run."""
     if text in PRIORS:
+        held: Callable[[], AbstractContextManager[Path]] | None = PRIORS[text].facts.get("file")
+        if held is not None:
+            with held() as path:
+                return _from_file(text, path)
         denoise = PRIORS[text]()
         return Opened(denoise.eval() if isinstance(denoise, nn.Module) else denoise, text)
     if not Path(text).exists():
@@ -76,7 +81,10 @@ def open_prior(text: str) -> Opened:
             PRIORS[text]
         except ValueError as error:
             raise ValueError(f"{error}, or give a .safetensors file of undiffuse or a run's folder") from None
-    path = file_of(text)
+    return _from_file(text, file_of(text))
+
+
+def _from_file(text: str, path: Path) -> Opened:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     found = load(path)

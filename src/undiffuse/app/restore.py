@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from undiffuse.core.loop import sample
 from undiffuse.core.noise import SeededNoise, image_seed
 from undiffuse.core.state import Denoise
 from undiffuse.metrics import psnr, ssim
-from undiffuse.operators.base import LinearOperator
+from undiffuse.operators.base import LinearOperator, SVDOperator
 from undiffuse.priors import StationaryGaussian
 from undiffuse.registry import RESTORERS, Entry
 from undiffuse.restore import Certificate, Posterior, Problem, certify, start, summarise
@@ -78,6 +78,10 @@ def run(config: RestoreConfig) -> Iterator[Event]:
     for path in (config.image, config.out):
         if "\ufffd" in os.fsencode(path).decode(errors="replace"):
             raise ValueError(f"the name '{path}' is not UTF-8, so that no report can hold it; rename it")
+    measurement = open_measurement(config)
+    if config.prior == "auto":
+        colour = measurement.problem.A.in_shape[0] == 3
+        config = config.model_copy(update={"prior": "photo" if colour else "photo-gaussian"})
     opened = open_prior(config.prior)
     label = None if config.label is None else label_of(opened, config.label)
     check_guidance(opened, label, config.guidance)
@@ -85,7 +89,6 @@ def run(config: RestoreConfig) -> Iterator[Event]:
         raise ValueError(
             f"the prior '{config.prior}' is conditioned on a picture; use undiffuse sample --low-res"
         )
-    measurement = open_measurement(config)
     check_shape(opened, measurement.problem.A.in_shape)
     plan = _plan(config, measurement.problem, opened)
     device = machine.device(config.device)
@@ -118,8 +121,9 @@ def _plan(config: RestoreConfig, problem: Problem, opened: Opened) -> Plan:
         gaussian = isinstance(denoise, StationaryGaussian)
         if not isinstance(problem.A, LinearOperator):
             term, steps = "daps", config.steps or 50
-        elif not gaussian:
-            term = "ddrm"
+        elif not gaussian:  # the best answer for one, posterior draws for several
+            draws = "ddrm" if isinstance(problem.A, SVDOperator) else "diffpir"
+            term = draws if config.draws > 1 else "dpir"
         else:  # closed form: the mean for one answer, draws for several
             term, steps = "exact:sample=" + ("true" if config.draws > 1 else "false"), config.steps or 1
     name, first, given = parse_term(term)
@@ -130,7 +134,13 @@ def _plan(config: RestoreConfig, problem: Problem, opened: Opened) -> Plan:
     entry = RESTORERS[name]
     options = from_term(entry, first, given)
     entry(denoise, problem, SeededNoise([0]), **options)  # refuses what it cannot do
-    return Plan(entry, options, levels(opened, problem.A.in_shape, steps))
+    if config.draws > 1 and entry.facts.get("deterministic"):
+        raise ValueError(
+            f"--draws {config.draws} with {entry.name}, whose draws are all the same; use ddrm or pigdm"
+        )
+    own: Callable[[int, float], Tensor] | None = entry.facts.get("grid")
+    grid = levels(opened, problem.A.in_shape, steps) if own is None else own(steps, problem.sigma_y)
+    return Plan(entry, options, grid)
 
 
 def _draws(

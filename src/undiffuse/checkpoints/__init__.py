@@ -1,6 +1,7 @@
 """Priors in files: one safetensors file is the whole model."""
 
 from undiffuse.checkpoints.classifier import NoisyClassifierConfig, load_classifier, save_classifier
+from undiffuse.checkpoints.embedded import photo
 from undiffuse.checkpoints.native import Checkpoint, PriorConfig, load, save
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "PriorConfig",
     "load",
     "load_classifier",
+    "photo",
     "save",
     "save_classifier",
 ]

@@ -94,9 +94,10 @@ def save(path: Path, prior: Prior, config: PriorConfig, facts: Mapping[str, Any]
 
 
 def load(path: str | Path) -> Checkpoint:
-    """The prior of a file, or of a run's folder. ValueError, in one line, for a file that does not hold one."""
+    """The prior of a file, or of a run's folder, in float32. ValueError, in one line, for a file that holds none."""
     path = file_of(path)
     net, config, facts = read(path, KIND, PriorConfig, "prior")
+    net.float()  # half precision is for storing; on most CPUs it is far slower to compute in
     try:
         prior = config.around(net)
     except ValueError as error:

@@ -18,7 +18,9 @@ class RestoreConfig(Options):
     noise: Annotated[float, pydantic.Field(ge=0, le=10)] | Literal["auto"] | None = None  # [0, 1] units
     reference: Path | None = None
     size: str | None = None  # HxW or CxHxW of the restored picture
-    prior: str = "photo-gaussian"  # a name, a .safetensors file or the folder of a run
+    prior: str = (
+        "auto"  # photo, or photo-gaussian if there are not 3 channels; a name, a file or a run's folder
+    )
     label: str | None = None  # a class of the prior, by name or number
     guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0  # towards the class; 1 = conditional
     algorithm: str = "auto"

@@ -64,7 +64,8 @@ def run(
     """The final images of an algorithm, one for each seed; `problem` holds one measurement for each."""
     noise = SeededNoise(seeds)
     step = entry(denoise, problem, noise, **options)
-    sigmas = karras(steps) if sigmas is None else sigmas
+    if sigmas is None:
+        sigmas = entry.facts.get("grid", lambda n, sigma_y: karras(n))(steps, problem.sigma_y)
     x = entry.facts.get("start", start)(problem, sigmas[0].to(problem.y), noise)
     return last(sample(step, x, sigmas)).x
 

@@ -15,8 +15,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, 
     temporary = path.parent / f".undiffuse-{secrets.token_hex(8)}.tmp"
     try:
         try:
+            temporary.touch()  # with the rights of any new file; safetensors would make it private
+            rights = temporary.stat().st_mode
             held = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
             save_file(held, temporary, dict(meta))
+            temporary.chmod(rights)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)

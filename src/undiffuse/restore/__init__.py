@@ -6,6 +6,7 @@ from undiffuse.restore.daps import daps
 from undiffuse.restore.ddnm import ddnm, ddnm_plus
 from undiffuse.restore.ddrm import ddrm, ddrm_start
 from undiffuse.restore.diffpir import diffpir
+from undiffuse.restore.dpir import dpir
 from undiffuse.restore.dps import dps
 from undiffuse.restore.exact import GaussianPrior, exact
 from undiffuse.restore.noise_level import estimate_sigma
@@ -28,6 +29,7 @@ __all__ = [
     "ddrm_published",
     "ddrm_start",
     "diffpir",
+    "dpir",
     "dps",
     "estimate_sigma",
     "exact",

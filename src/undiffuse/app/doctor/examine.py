@@ -16,7 +16,7 @@ LONG = 3.0  # seconds of a call that is not repeated
 Probe = Callable[[], Iterator[Finding]]
 
 
-def examine(prior: str = "photo-gaussian", size: str | None = None, *, full: bool = False) -> Iterator[Event]:
+def examine(prior: str = "photo", size: str | None = None, *, full: bool = False) -> Iterator[Event]:
     """Progress, and at the end the list of findings. ValueError for a wrong prior or size, and for nothing else.
 
     full: also try torch.compile, which takes about 20 seconds.

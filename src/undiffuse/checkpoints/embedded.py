@@ -1,0 +1,26 @@
+"""The network prior that comes with the package."""
+
+from contextlib import AbstractContextManager
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from undiffuse.checkpoints.native import load
+from undiffuse.priors import Prior
+from undiffuse.registry import PRIORS
+
+
+def photo_file() -> AbstractContextManager[Path]:
+    """Its weights, as a file while the context lasts."""
+    return as_file(files("undiffuse.assets") / "photo.safetensors")
+
+
+@PRIORS.register(
+    "photo",
+    summary="small U-Net trained on photographs: any size; docs/photo.md is its model card",
+    example="--prior photo",
+    file=photo_file,
+)
+def photo() -> Prior:
+    """The photograph prior of configs/train/photos64.yaml; docs/photo.md says on what, how long, and how good."""
+    with photo_file() as path:
+        return load(path).prior
