@@ -28,7 +28,7 @@ Denoiser = Callable[[Tensor, float], Tensor]  # (1, 3, H, W) in [-1, 1], sigma i
 
 
 def prior_named(name: str) -> Denoiser:
-    prior = open_prior(name).prior
+    prior = open_prior(name).denoise
 
     @torch.no_grad()
     def denoise(y: Tensor, sigma: float) -> Tensor:

@@ -64,10 +64,10 @@ def run(
     """The final images of an algorithm, one for each seed; `problem` holds one measurement for each."""
     noise = SeededNoise(seeds)
     step = entry(denoise, problem, noise, **options)
-    if sigmas is None:
-        sigmas = entry.facts.get("grid", lambda n, sigma_y: karras(n))(steps, problem.sigma_y)
-    x = entry.facts.get("start", start)(problem, sigmas[0].to(problem.y), noise)
-    return last(sample(step, x, sigmas)).x
+    own = entry.facts.get("grid", lambda n, sigma_y: karras(n))
+    grid: Tensor = own(steps, problem.sigma_y) if sigmas is None else sigmas
+    x = entry.facts.get("start", start)(problem, grid[0].to(problem.y), noise)
+    return last(sample(step, x, grid)).x
 
 
 def keeps_its_input(entry: Entry, denoise: Denoise, problem: Problem) -> None:
