@@ -54,7 +54,8 @@ def dpir(
 
     An estimate that aims at fidelity, not a draw from the posterior: details that the data does not determine are
     smooth. On a white Gaussian prior it is within 0.11 posterior deviations of the posterior's mean at noise up to
-    0.2, and exact without noise (tests/restore/test_bias.py). Closed form with an SVD, conjugate gradient without. ValueError for a degradation that is not linear.
+    0.2, and exact without noise (tests/restore/test_bias.py). Closed form with an SVD, conjugate gradient without.
+    ValueError for a degradation that is not linear.
     """
     A = linear(problem, "dpir")
 
