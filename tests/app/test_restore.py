@@ -210,6 +210,10 @@ BAD = {
         "eta_b",
     ),
     "algorithm that cannot": (["photo.png", "--degrade", "jpeg", "--algorithm", "ddrm"], "; use "),
+    "draws of one answer": (
+        ["photo.png", "--degrade", "sr4", "--algorithm", "dpir", "--draws", "3"],
+        "all the same",
+    ),
     "unknown prior": (["photo.png", "--degrade", "sr4", "--prior", "photos"], "did you mean 'photo'"),
     "wrong size": (["photo.png", "--measured", "--degrade", "sr4", "--size", "48x64"], "12x16"),
     "no size": (["photo.png", "--measured", "--degrade", "sr4", "--size", "big"], "HEIGHTxWIDTH"),

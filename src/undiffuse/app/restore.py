@@ -136,7 +136,7 @@ def _plan(config: RestoreConfig, problem: Problem, opened: Opened) -> Plan:
     entry(denoise, problem, SeededNoise([0]), **options)  # refuses what it cannot do
     if config.draws > 1 and entry.facts.get("deterministic"):
         raise ValueError(
-            f"--draws {config.draws} with {entry.name}, whose draws are all the same; use ddrm or pigdm"
+            f"--draws {config.draws} with {entry.name}, whose draws are all the same; use ddrm or diffpir"
         )
     own: Callable[[int, float], Tensor] | None = entry.facts.get("grid")
     grid = levels(opened, problem.A.in_shape, steps) if own is None else own(steps, problem.sigma_y)
