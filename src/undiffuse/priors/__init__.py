@@ -17,6 +17,7 @@ from undiffuse.priors.named import photo_gaussian
 from undiffuse.priors.prior import Coefficients, Given, Prediction, Prior, Scaling
 from undiffuse.priors.schedules import DiscreteSchedule, lint
 from undiffuse.priors.stationary import StationaryGaussian
+from undiffuse.priors.windows import windowed
 
 __all__ = [
     "ClassGuided",
@@ -42,4 +43,5 @@ __all__ = [
     "photo_gaussian",
     "scalings",
     "schedules",
+    "windowed",
 ]
