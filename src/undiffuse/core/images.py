@@ -165,6 +165,12 @@ def to_bytes(pixels: Tensor) -> NDArray[np.uint8]:
     return _quantised(pixels.detach().cpu(), 255).astype(np.uint8, copy=False)
 
 
+def rounded(x: Tensor) -> Tensor:
+    """What `write` and `read` make of x with 8 bits, without a file: any shape in [-1, 1], clamped, same dtype."""
+    levels = (to_unit(x.double().clamp(-1, 1)) * 255 + 0.5).floor()
+    return from_unit(levels / 255).to(x.dtype)
+
+
 def _check_pixels(pixels: Tensor, suffix: str, levels: int | None) -> None:
     if pixels.ndim != 3 or 0 in pixels.shape or not pixels.is_floating_point():
         raise ValueError(
