@@ -5,6 +5,7 @@ from undiffuse.restore.compat import ddrm_published
 from undiffuse.restore.daps import daps
 from undiffuse.restore.ddnm import ddnm, ddnm_plus
 from undiffuse.restore.ddrm import ddrm, ddrm_start
+from undiffuse.restore.diagnose import Diagnosis, Trend, diagnose
 from undiffuse.restore.diffpir import diffpir
 from undiffuse.restore.dpir import dpir
 from undiffuse.restore.dps import dps
@@ -18,9 +19,11 @@ from undiffuse.restore.reddiff import reddiff
 
 __all__ = [
     "Certificate",
+    "Diagnosis",
     "GaussianPrior",
     "Posterior",
     "Problem",
+    "Trend",
     "certify",
     "daps",
     "ddnm",
@@ -28,6 +31,7 @@ __all__ = [
     "ddrm",
     "ddrm_published",
     "ddrm_start",
+    "diagnose",
     "diffpir",
     "dpir",
     "dps",
