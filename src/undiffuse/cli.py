@@ -34,10 +34,13 @@ Plugins = Annotated[
 
 @app.command(
     epilog="Examples: undiffuse restore photo.jpg --degrade sr4 --noise 0.02   |   "
-    "undiffuse restore blurred.png --measured --degrade blur:kernel=k.png --noise auto"
+    "undiffuse restore blurred.png --measured --degrade blur:kernel=k.png --noise auto   |   "
+    "undiffuse restore scans/ --measured --degrade inp:mask=scratches.png --out restored/"
 )
 def restore(
-    image: Annotated[Path, typer.Argument(help="Picture: PNG, JPEG, WebP, TIFF or .npy.")],
+    image: Annotated[
+        Path, typer.Argument(help="Picture (PNG, JPEG, WebP, TIFF or .npy), or a folder of them.")
+    ],
     degrade: Annotated[
         str, typer.Option(help="Degradation, name:key=value,...; see `undiffuse degradations`.")
     ],
@@ -49,7 +52,7 @@ def restore(
         str | None, typer.Option(help="Noise level, white - black = 1; or auto (default with --measured).")
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="Clean picture to compare with, for --measured.")
+        Path | None, typer.Option(help="Clean picture (or folder of them) to compare with, for --measured.")
     ] = None,
     size: Annotated[
         str | None, typer.Option(help="HxW or CxHxW of the clean picture, for --measured.")
@@ -73,13 +76,23 @@ def restore(
     eta_b: Annotated[float | None, typer.Option("--eta-b", help="DDRM's eta_b.")] = None,
     draws: Annotated[int, typer.Option(help="Posterior draws; above 1: mean, deviation and quantiles.")] = 1,
     seed: Annotated[int, typer.Option(help="Same seed and file name, same pixels.")] = 0,
+    save: Annotated[
+        str | None,
+        typer.Option(
+            help="Files to write, such as restored,deviation,draws [all but draws; of a folder the answers only]."
+        ),
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Draws and pictures at once, or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     plugin: Plugins = [],  # noqa: B006 (typer reads the default, nobody changes it)
 ) -> None:
-    """Restore a picture from a known degradation: simulate it, or take the picture as measured."""
+    """Restore a picture, or a folder of them, from a known degradation: simulated, or as measured.
+
+    The same command on a folder again goes on where it was stopped.
+    """
     import pydantic
 
-    from undiffuse.app.restore import run
+    from undiffuse.app.restore import Batch, run
     from undiffuse.config import RestoreConfig, explain
 
     _load_plugins(plugin)
@@ -87,14 +100,29 @@ def restore(
         "image": image, "degrade": degrade, "out": out, "measured": measured, "noise": _noise(noise, measured),
         "reference": reference, "size": size, "prior": prior, "label": label, "guidance": guidance,
         "algorithm": algorithm, "steps": steps, "eta": eta, "eta_b": eta_b, "draws": draws, "seed": seed,
-        "device": device,
+        "save": None if save is None else save.split(","), "batch": _batch(batch), "device": device,
     }  # fmt: skip
     try:
         config = RestoreConfig(**given)
     except pydantic.ValidationError as error:
         raise ValueError(explain(error, "restore", RestoreConfig)) from None
     for result in _show(run(config)):
-        _summary(result)
+        if isinstance(result, Batch):
+            _summary_of_folder(result)
+        else:
+            _summary(result)
+
+
+def _summary_of_folder(batch: Any) -> None:
+    kept = f", {batch.kept} were there already" if batch.kept else ""
+    typer.echo(_plain(f"{batch.folder}: {batch.done} restored{kept}"))
+    verdicts = [row.get("verdict") for row in batch.rows]
+    told = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts) if v)
+    typer.echo(f"  {told}")
+    if batch.failed:
+        name, error = batch.failed[0]
+        more = f" and {len(batch.failed) - 1} more" if len(batch.failed) > 1 else ""
+        _fail(f"{len(batch.failed)} of {len(batch.rows)} pictures passed over: {name}{more} ({error})", 2)
 
 
 def _batch(text: str) -> int | str:

@@ -102,11 +102,10 @@ def test_stored_measurements_restore_to_the_same_picture(undiffuse, photo, tmp_p
     assert (one.pixels - two.pixels).abs().max() <= 2 / 255 + 1e-6
 
 
-def test_draws(undiffuse, photo, tmp_path, monkeypatch):
+def test_draws(undiffuse, photo, tmp_path):
     arguments = ["restore", photo, "--degrade", "inp:box,missing=0.2", "--draws", 5]
     assert undiffuse(*arguments, "--out", tmp_path / "a").code == 0
-    monkeypatch.setattr(app, "CHUNK", 1)  # one draw at a time
-    assert undiffuse(*arguments, "--out", tmp_path / "b").code == 0
+    assert undiffuse(*arguments, "--out", tmp_path / "b", "--batch", 2).code == 0
     for kind in ("restored", "deviation", "q05", "q50", "q95"):
         name = f"photo_{kind}.png"
         a, b = read(tmp_path / "a" / name).pixels, read(tmp_path / "b" / name).pixels

@@ -38,6 +38,20 @@ def device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether that is what went wrong: torch's own error for it is a RuntimeError."""
+    said = re.search("out of memory|can't allocate memory", str(error))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said is not None)
+
+
+def release(device: torch.device) -> None:
+    """Give back what torch keeps of the device's memory for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
 def memory(device: torch.device, root: Path = ROOT) -> Memory:
     """Now. Cheap enough for every step of a run: it reads a few small files and does not wait for the device."""
     resident, peak = _process(root)

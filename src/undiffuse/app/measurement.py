@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from undiffuse.config import RestoreConfig
+from undiffuse.config import RestoreConfig, from_term, parse_term
 from undiffuse.core.images import read
 from undiffuse.core.noise import SeededNoise, image_seed
 from undiffuse.operators.base import LinearOperator, Operator
 from undiffuse.operators.build import build, parse
-from undiffuse.registry import OPERATORS
+from undiffuse.registry import OPERATORS, RESTORERS
 from undiffuse.restore import Problem, estimate_sigma, measure
 
 MAX_PIXELS, MAX_CHANNELS = 100_000_000, 64  # of a clean picture: a slip of the pen must not fill the memory
 LEAST_NOISE = 1e-6  # ten roundings of a float32 picture
+SIMULATED = "--noise auto estimates the noise of a --measured picture; a simulation needs a number"
 MEASUREMENT = -1  # the `draw` whose noise makes y; restorations are drawn with 0, 1, ...
 
 
@@ -39,11 +40,22 @@ def open_measurement(config: RestoreConfig) -> Measurement:
     return _measured(config) if config.measured else _simulated(config)
 
 
+def check_terms(config: RestoreConfig) -> None:
+    """ValueError for what is wrong with any picture: names and options that do not exist, files that are missing."""
+    for term in parse(config.degrade):
+        for name, value in term.options.items():
+            if isinstance(value, Path) and not value.is_file():
+                raise ValueError(f"no file '{value}', the {name} of '{term.name}'; check its name")
+    name, first, given = parse_term(config.algorithm)
+    if name != "auto":
+        from_term(RESTORERS[name], first, given)
+    if config.noise == "auto" and not config.measured:
+        raise ValueError(SIMULATED)
+
+
 def _simulated(config: RestoreConfig) -> Measurement:
     if config.noise == "auto":
-        raise ValueError(
-            "--noise auto estimates the noise of a --measured picture; a simulation needs a number"
-        )
+        raise ValueError(SIMULATED)
     if config.reference is not None:
         raise ValueError("--reference goes with --measured; a simulation compares with the picture itself")
     picture = read(config.image)

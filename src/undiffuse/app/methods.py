@@ -25,6 +25,10 @@ class Method:
     sigmas: Tensor
     start: Start
 
+    def __str__(self) -> str:
+        options = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        return f"{self.entry.name}({options}), {self.calls} call{'s' if self.calls > 1 else ''}"
+
     @property
     def calls(self) -> int:
         """Network calls of one draw."""

@@ -3,10 +3,10 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -88,8 +88,11 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time, where the system has locks: two runs in one folder both keep their rows."""
+def alone(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """One process at a time, where the system has locks: two runs in one folder both keep their rows.
+
+    Without `wait` a ValueError says that another one is at work there.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
@@ -97,7 +100,12 @@ def _alone(folder: Path) -> Iterator[None]:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise ValueError(
+                f"another run is writing to '{folder}'; wait for it, or choose another folder with --out"
+            ) from None
         yield
     finally:
         os.close(handle)
@@ -109,32 +117,55 @@ def save_bytes(path: Path, data: bytes) -> Path:
     return path
 
 
-def append_metrics(path: Path, result: "Restored") -> Path:
-    """Add the result's row to the table; a row of the same picture and settings is replaced."""
+def row(result: "Restored", name: str | None = None) -> dict[str, Any]:
+    """The result in one line of numbers and words; `name` in place of the picture's."""
     config = result.config
-    row = {
-        "image": result.name,
+    return {
+        "image": name or result.name,
         "degrade": config.degrade,
-        "noise": f"{result.sigma_y / 2:.5g}",
+        "noise": result.sigma_y / 2,
         "prior": config.prior,
         "label": "" if result.label is None else result.label,
-        "guidance": f"{config.guidance:g}",
-        "algorithm": result.plan.entry.name,
-        "steps": len(result.plan.sigmas) - 1,
+        "guidance": config.guidance,
+        "algorithm": result.method.entry.name,
+        "steps": len(result.method.sigmas) - 1,
         "draws": config.draws,
         "seed": config.seed,
-        **{name: f"{value:.4f}" for name, value in result.metrics.items()},
-        "residual": f"{result.certificate.ratio:.5g}",
+        **result.metrics,
+        "residual": result.certificate.ratio,
         "verdict": result.certificate.verdict,
-        "seconds": f"{result.seconds:.2f}",
+        "seconds": result.seconds,
     }
-    with _alone(path.parent):
-        rows = [old for old in _rows(path) if any(old[k] != str(row[k]) for k in SETTINGS)]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS)
-        writer.writeheader()
-        writer.writerows([*rows, row])
-        return save_bytes(path, text.getvalue().encode())
+
+
+FORMATS = {"noise": ".5g", "guidance": "g", "residual": ".5g", "seconds": ".2f"}
+
+
+def as_text(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row as the table holds it: the columns it has, an empty text for those that it has not."""
+    found: dict[str, str] = {}
+    for name in COLUMNS:
+        value = row.get(name)
+        form = FORMATS.get(name, ".4f" if isinstance(value, float) else "")
+        found[name] = "" if value is None else format(value, form)
+    return found
+
+
+def append_metrics(path: Path, result: "Restored") -> Path:
+    """Add the result's row to the table; a row of the same picture and settings is replaced."""
+    new = as_text(row(result))
+    with alone(path.parent):
+        rows = [old for old in _rows(path) if any(old[k] != new[k] for k in SETTINGS)]
+        return write_table(path, [*rows, new])
+
+
+def write_table(path: Path, rows: Iterable[Mapping[str, str]]) -> Path:
+    """Rows of `as_text` as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    return save_bytes(path, text.getvalue().encode())
 
 
 def heat(deviation: Tensor) -> Tensor:

@@ -8,10 +8,15 @@ import pydantic
 from undiffuse.config.options import Options
 
 
-class RestoreConfig(Options):
-    """Everything that decides what `undiffuse restore` does to one picture."""
+Kind = Literal[
+    "restored", "degraded", "original", "deviation", "q05", "q50", "q95", "draws", "y", "sheet", "record"
+]  # of files
 
-    image: Path
+
+class RestoreConfig(Options):
+    """Everything that decides what `undiffuse restore` does to a picture, or to each picture of a folder."""
+
+    image: Path  # or a folder
     degrade: str
     out: Path = Path("out")
     measured: bool = False  # the picture is the measurement itself, not a clean image to degrade
@@ -29,4 +34,6 @@ class RestoreConfig(Options):
     eta_b: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None
     draws: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 1
     seed: int = 0
+    save: tuple[Kind, ...] | None = None  # kinds of files; None: all but draws, of folders the answers only
+    batch: Annotated[int, pydantic.Field(ge=1, le=100_000)] | Literal["auto"] = "auto"  # draws at once
     device: str = "auto"

@@ -1,6 +1,5 @@
 """Draw what is missing, batch by batch."""
 
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,16 +80,13 @@ def _batches(
                 pictures = x
                 at = done * steps + finished * len(members)
                 yield Progress(at, len(missing) * steps, "drawing")
-        except (RuntimeError, MemoryError) as error:  # torch's own error for it is a RuntimeError
-            full = isinstance(error, MemoryError) or bool(
-                re.search("out of memory|can't allocate memory", str(error))
-            )
+        except (RuntimeError, MemoryError) as error:
+            full = machine.out_of_memory(error)
             if not full or len(members) == 1:
                 raise
         if full:
             batch, pictures = len(members) // 2, None
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+            machine.release(device)
             yield Note(f"out of memory with {len(members)} pictures at once; going on with {batch}")
             continue
         assert pictures is not None

@@ -1,0 +1,55 @@
+"""The files of one result."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from undiffuse.app import outputs
+from undiffuse.app.restore.result import Restored, record
+from undiffuse.core.images import write
+
+ALL = ("restored", "degraded", "original", "deviation", "q05", "q50", "q95", "y", "sheet", "record", "draws")
+ALONE = ALL[:-1]  # of one picture, unless asked otherwise
+AMONG_OTHERS = ("restored", "deviation", "q05", "q50", "q95")  # of each picture in a folder
+
+
+def save(result: Restored, stem: Path, kinds: tuple[str, ...]) -> Iterator[Path]:
+    """Write STEM_restored.png and what else there is of `kinds`; each file is whole or not there."""
+    depth = result.measurement.levels
+    levels = 65535 if depth is None or depth > 255 else 255
+    for kind, pixels in _pictures(result).items():
+        if kind.startswith("draw") and "draws" in kinds or kind in kinds:
+            yield _written(pixels, stem.with_name(f"{stem.name}_{kind}"), levels)
+    if "y" in kinds:
+        shape = (*[1] * (3 - result.y.ndim), *result.y.shape)  # what is no picture, as one of one channel
+        yield _written(result.y.reshape(shape), stem.with_name(f"{stem.name}_y"), None)
+    if "sheet" in kinds:
+        yield outputs.save_bytes(stem.with_name(f"{stem.name}_sheet.png"), outputs.sheet(result))
+    if "record" in kinds:
+        text = json.dumps(record(result), indent=2)
+        yield outputs.save_bytes(stem.with_name(f"{stem.name}.json"), text.encode())
+
+
+def _pictures(result: Restored) -> dict[str, Tensor]:
+    pictures: dict[str, Tensor] = {"restored": result.restored, "degraded": result.degraded}
+    if result.reference is not None:
+        pictures["original"] = result.reference
+    if result.posterior is not None:
+        pictures |= {
+            "deviation": outputs.heat(result.posterior.deviation[0]),
+            "q05": result.posterior.low[0],
+            "q50": result.posterior.median[0],
+            "q95": result.posterior.high[0],
+        }
+        pictures |= {f"draw{number:03}": draw for number, draw in enumerate(result.draws)}
+    return pictures
+
+
+def _written(pixels: Tensor, stem: Path, levels: int | None) -> Path:
+    """PNG where it can hold the picture, else TIFF; .npy for measurements, which are not clamped."""
+    suffix = ".npy" if levels is None else ".png" if pixels.shape[0] in (1, 3) else ".tif"
+    path = stem.with_name(stem.name + suffix)
+    write(pixels, path, levels=levels or 255)
+    return path

@@ -1,0 +1,161 @@
+"""A folder of pictures, and the manifest of what was done to them: one JSON object a line."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from undiffuse.app.measurement import files
+from undiffuse.app.outputs import save_bytes
+from undiffuse.app.restore.result import Restored, number, versions
+from undiffuse.config import RestoreConfig
+
+MANIFEST = "manifest.jsonl"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy")
+# What decides the pixels; a picture that was done with the same is not done again.
+DECIDES = (
+    "degrade", "measured", "noise", "size", "prior", "label", "guidance", "algorithm", "steps", "eta", "eta_b",
+    "draws", "seed", "save",
+)  # fmt: skip
+
+
+def pictures(root: Path, out: Path) -> tuple[list[str], tuple[str, ...]]:
+    """Names of the pictures below a folder, sorted, and what was left out: hidden files, links that lead out of it.
+
+    Linked folders are not entered, nor is `out`. ValueError if there is no picture.
+    """
+    top, avoid, left = root.resolve(), out.resolve(), Counter[str]()
+    found: list[str] = []
+    for at, folders, names in os.walk(root, onerror=_refuse):
+        here = Path(at)
+        left["linked folder(s)"] += sum((here / name).is_symlink() for name in folders)
+        folders[:] = [n for n in folders if not n.startswith(".") and (here / n).resolve() != avoid]
+        for name in names:
+            path = here / name
+            if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+                left["other or hidden file(s)"] += 1
+            elif path.is_symlink() and not path.resolve().is_relative_to(top):
+                left["link(s) that lead out of the folder"] += 1
+            else:
+                found.append(path.relative_to(root).as_posix())
+    if not found:
+        raise ValueError(
+            f"'{root}' holds no picture; expected files in {' '.join(SUFFIXES)}; check the folder"
+        )
+    return sorted(found), tuple(f"{count} {what} left out" for what, count in left.items() if count)
+
+
+def _refuse(error: OSError) -> None:
+    raise ValueError(f"'{error.filename}' cannot be listed ({error.strerror}); check its rights")
+
+
+def settings(config: RestoreConfig, weights: Mapping[str, str | None]) -> str:
+    """A hash of all that decides the pixels beside the picture: settings, files they name, weights, version."""
+    told = {name: value for name, value in config.model_dump(mode="json").items() if name in DECIDES}
+    told["files"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files(config.degrade)]
+    told["weights"], told["undiffuse"] = dict(weights), versions()["undiffuse"]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def operator_hash(config: RestoreConfig, shape: tuple[int, ...]) -> str:
+    """Of the degradation as text, the files it reads, and the picture's shape."""
+    digest = hashlib.sha256(f"{config.degrade} {shape}".encode())
+    for path in files(config.degrade):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Of an input: size, time of change and content."""
+    status = path.stat()
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": content}
+
+
+class Manifest:
+    """OUT/manifest.jsonl. The last line of a picture counts; a line that was cut off by a kill does not."""
+
+    def __init__(self, out: Path):
+        self.path, self._out = out / MANIFEST, out
+        self.lines: dict[str, dict[str, Any]] = {line["image"]: line for line in _lines(self.path)}
+
+    def done(self, root: Path, name: str, settings: str) -> bool:
+        """Whether the picture was restored with these settings, is as it was then, and its files are there."""
+        line = self.lines.get(name)
+        if line is None or line.get("status") != "done" or line.get("settings") != settings:
+            return False
+        if not all((self._out / file).is_file() for file in line["files"]):
+            return False
+        try:
+            status, before = (root / name).stat(), line["input"]
+            if (status.st_size, status.st_mtime_ns) == (before["bytes"], before["mtime_ns"]):
+                return True
+            return fingerprint(root / name)["sha256"] == before["sha256"]
+        except OSError:
+            return False
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Append a line, and see it onto the disk."""
+        text = json.dumps(line, ensure_ascii=False)
+        whole = not self.path.exists() or _ends_whole(self.path)
+        with self.path.open("ab") as file:
+            file.write((b"" if whole else b"\n") + text.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.lines[line["image"]] = line
+
+    def tidy(self) -> Path:
+        """Written anew with one line a picture, in the order of their names."""
+        text = "".join(json.dumps(self.lines[n], ensure_ascii=False) + "\n" for n in sorted(self.lines))
+        return save_bytes(self.path, text.encode())
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for text in file:
+                try:
+                    line = json.loads(text)
+                except (ValueError, RecursionError):
+                    continue  # cut off by a kill
+                if not (isinstance(line, dict) and isinstance(line.get("image"), str)):
+                    raise ValueError("it holds a line without an image")
+                yield line
+    except (OSError, ValueError) as error:
+        raise ValueError(f"'{path}' is no manifest of undiffuse ({error}); choose another --out") from None
+
+
+def entry(
+    result: Restored, name: str, row: dict[str, Any], paths: list[str], settings: str
+) -> dict[str, Any]:
+    """The line of a restored picture."""
+    told = {key: number(value, 6) if isinstance(value, float) else value for key, value in row.items()}
+    return {
+        **told,
+        "image": name,
+        "status": "done",
+        "image_seed": result.task.seed(0),
+        "calls": result.method.calls,
+        "options": {key: str(value) for key, value in result.method.options.items()},
+        "weights": result.prior.sha256,
+        "operator": operator_hash(result.config, result.task.problem.A.in_shape),
+        "versions": versions(),
+        "notes": list(result.measurement.notes),
+        "files": paths,
+        "input": fingerprint(result.config.image),
+        "settings": settings,
+    }

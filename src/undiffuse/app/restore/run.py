@@ -1,0 +1,62 @@
+"""One picture or a folder of them, through the same door."""
+
+import os
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from undiffuse.app import machine, outputs
+from undiffuse.app.events import Done, Event, Note, Progress, Saved
+from undiffuse.app.measurement import files
+from undiffuse.app.restore.files import ALONE, save
+from undiffuse.app.restore.result import judge
+from undiffuse.app.restore.solve import Stage, solve
+from undiffuse.app.restore.task import prepare
+from undiffuse.app.restore.trace import Snapshot, snapshot
+from undiffuse.config import RestoreConfig
+
+
+def run(config: RestoreConfig) -> Iterator[Event]:
+    """Restore a picture, or every picture of a folder, into the folder `config.out`.
+
+    ValueError for bad input, before anything is written. The result is a `Restored`, or a `Batch`.
+    """
+    for path in (config.image, config.out):
+        if "\ufffd" in os.fsencode(path).decode(errors="replace"):
+            raise ValueError(f"the name '{path}' is not UTF-8, so that no report can hold it; rename it")
+    if config.image.is_dir():
+        from undiffuse.app.restore.many import run_folder
+
+        yield from run_folder(config)
+    else:
+        yield from _run_one(config)
+
+
+def _run_one(config: RestoreConfig) -> Iterator[Event]:
+    task = prepare(config, {})
+    device = machine.device(config.device)
+    inputs = [config.image, *files(config.degrade)] + ([config.reference] if config.reference else [])
+    outputs.check_folder(config.out, task.name, inputs)
+    yield from (Note(note) for note in task.measurement.notes)
+    yield Note(task.asked())
+    began, draws, trace = time.perf_counter(), torch.empty(0), list[Snapshot]()
+    for event in solve([task], device):
+        if isinstance(event, Tensor):
+            draws = event[0]
+        elif isinstance(event, Stage):
+            yield Progress(event.done, event.total, config.image.name)
+            taken = snapshot(task, event) if event.first else None
+            trace += [taken] if taken else []
+        else:
+            yield event
+    result = judge(task, draws, time.perf_counter() - began, tuple(trace))
+    outputs.make_folder(config.out)
+    for path in save(result, config.out / task.name, config.save or ALONE):
+        yield Saved(path)
+    yield Saved(outputs.append_metrics(config.out / outputs.TABLE, result))
+    from undiffuse.app.report import write_report
+
+    yield Saved(write_report([result], config.out / outputs.REPORT))
+    yield Done(result)
