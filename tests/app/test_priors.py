@@ -7,8 +7,18 @@ import pytest
 import torch
 
 from tests.pictures import photograph
-from tests.small import CLASSES, PHOTO, changed, stored
-from undiffuse.app.priors import check_guidance, check_shape, denoiser, label_of, levels, open_prior
+from tests.small import CLASSES, PHOTO, changed, prior_of, stored
+from undiffuse.app.priors import (
+    WHOLE,
+    Opened,
+    check_guidance,
+    check_shape,
+    denoiser,
+    in_windows,
+    label_of,
+    levels,
+    open_prior,
+)
 from undiffuse.core.images import write
 from undiffuse.priors import class_guided
 
@@ -47,6 +57,65 @@ def test_shapes_that_a_network_takes(tmp_path):
         check_shape(photo, (1, 8, 8))
     with pytest.raises(ValueError, match="is 9x10 and .* sides that 2 divides; pad it to 10x10"):
         check_shape(ddpm, (1, 9, 10))
+
+
+def opened_of(config, name="made up"):
+    return Opened(prior_of(config), name, config=config)
+
+
+def told(opened, shape, window=None):
+    return in_windows(opened, opened.denoise, shape, window)[1]
+
+
+def test_a_convolutional_network_sees_all_of_a_picture_or_windows():
+    opened = opened_of(PHOTO)
+    side = int(WHOLE**0.5)
+    for shape in ((3, side, side), (3, 1, WHOLE), (3, 5, 7)):
+        denoise, said = in_windows(opened, opened.denoise, shape)
+        assert denoise is opened.denoise and said is None
+    assert told(opened, (3, side + 1, side)) == "the prior sees 9 windows of 512x512"
+    assert told(opened, (3, 3000, 4000)) == "the prior sees 63 windows of 512x512"
+    assert told(opened, (3, 1, WHOLE + 1)).endswith("windows of 512x512")
+
+
+def test_a_network_of_one_size_sees_windows_of_it():
+    opened = opened_of(CLASSES)
+    assert told(opened, (1, 8, 8)) is None
+    assert told(opened, (1, 5, 8)) == "the prior sees one window of 8x8"
+    denoise, said = in_windows(opened, denoiser(opened, 1, 3.0), (1, 13, 21))
+    x = torch.linspace(-1, 1, 2 * 13 * 21).reshape(2, 1, 13, 21)
+    assert said == "the prior sees 12 windows of 8x8" and denoise(x, torch.tensor(0.5)).shape == x.shape
+    other, _ = in_windows(opened, denoiser(opened, 2, 3.0), (1, 13, 21))
+    assert not torch.allclose(denoise(x, torch.tensor(0.5)), other(x, torch.tensor(0.5)))
+
+
+def test_a_network_without_a_size_sees_the_picture_continued():
+    opened = opened_of(changed(CLASSES, size=None))
+    assert opened.prior is not None and opened.prior.size is None
+    assert told(opened, (1, 10, 6)) is None
+    denoise, said = in_windows(opened, opened.denoise, (1, 9, 10))
+    assert said == "the prior sees one window of 10x10"
+    x = torch.linspace(-1, 1, 90).reshape(1, 1, 9, 10)
+    below = torch.cat((x, x[:, :, -2:-1]), 2)  # reflected about the last row
+    sigma = torch.tensor(0.5)
+    assert torch.equal(denoise(x, sigma), opened.denoise(below, sigma)[:, :, :9])
+
+
+def test_a_window_of_the_users():
+    photo, ddpm, closed = opened_of(PHOTO), opened_of(CLASSES), open_prior("photo-gaussian")
+    assert told(closed, (3, 3000, 4000)) is None
+    assert told(photo, (3, 20, 40), 16) == "the prior sees 8 windows of 16x16"
+    assert told(photo, (3, 16, 16), 16) is None
+    assert told(ddpm, (1, 8, 8), 10) == "the prior sees one window of 10x10"
+    for opened, shape, window, said in (
+        (photo, (3, 20, 40), 18, "--window 18; .* multiple of 4: choose 20"),
+        (ddpm, (1, 8, 8), 0, "--window 0; .* multiple of 2: choose 2"),
+        (ddpm, (1, 8, 8), -8, "--window -8; .* multiple of 2: choose 2"),
+        (closed, (3, 8, 8), 16, "takes any picture whole: leave it out"),
+        (photo, (1, 8, 8), None, "has 1 channel and .* takes 3"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            told(opened, shape, window)
 
 
 def test_labels(tmp_path):
@@ -121,7 +190,6 @@ def test_restore_towards_a_class(undiffuse, tmp_path, photo):
 @pytest.mark.parametrize(
     ("size", "channels", "extra", "said"),
     [
-        ((27, 32), 3, [], "pad it to 28x32"),
         ((28, 32), 1, [], "takes 3"),
         ((28, 32), 3, ["--label", "9"], "0 (ankle boot)"),
         ((28, 32), 3, ["--guidance", "2"], "give it with --label"),

@@ -22,9 +22,9 @@ from undiffuse.registry import PRIORS
 
 LOWEST, TOP = 0.002, 80.0  # of a grid of sigma (Karras et al. 2022)
 SHOWN = 20  # classes in a message
-WHOLE = 2**20  # pixels up to which a convolutional network sees the picture at once
+WHOLE = 2**20  # pixels up to which a convolutional network sees the picture at once: 2.4 GB with gradients
 WINDOW = 512  # side of its windows beyond that
-OVERLAP = 8  # windows overlap by this part of their shorter side
+OVERLAP = 64  # of windows, in pixels, or a quarter of their shorter side if that is less
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def in_windows(
     size = _window(opened, height, width) if window is None else _asked_window(opened, window)
     if size is None or size == (height, width):
         return denoise, None
-    overlap = max(1, min(size) // OVERLAP)
+    overlap = max(1, min(OVERLAP, min(size) // 4))
     rows, columns = (
         len(line(max(n, s), s, overlap, 0.0).starts) for n, s in zip((height, width), size, strict=True)
     )

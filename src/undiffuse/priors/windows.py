@@ -63,15 +63,16 @@ class Line:
 def line(length: int, size: int, overlap: int, shift: float) -> Line:
     """Windows of `size` pixels that cover `length` >= size pixels, overlapping by `overlap` or more.
 
-    shift: 0 to 1, where the lattice lies within its freedom, at least half a step; no number of windows depends
-    on it.
+    shift: 0 to 1, where the lattice lies within its freedom: more than an overlap, or half a step if that is less.
+    The number of windows does not depend on it.
     """
     if length == size:
         return Line((0,), torch.ones(1, size, dtype=torch.float64))
     step, last = size - overlap, length - size
     count = -(-last // step)
     spare = count * step - last  # pixels that the lattice can begin before the picture and still cover it
-    first, free = (0, spare + 1) if spare >= step // 2 else (spare + 1, step - spare - 1)
+    few = spare >= min(overlap, step // 2)  # enough freedom, else one window more
+    first, free = (0, spare + 1) if few else (spare + 1, step - spare - 1)
     count += first > 0
     moved = first + min(int(shift * free), free - 1)
     lattice = [j * step - moved for j in range(count + 1)]
