@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"core", "operators", "priors"},  # operators: what super-resolution is conditioned on
     "contracts": {"core", "priors", "operators", "restore", "registry"},
     "app": EVERYTHING,
-    "cli": EVERYTHING,
+    "cli": EVERYTHING | {"cli_bench"},
+    "cli_bench": EVERYTHING | {"cli"},
     "__init__": EVERYTHING,
     "__main__": {"cli"},
     "assets": set(),

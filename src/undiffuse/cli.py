@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from undiffuse import cli_bench
+
 if TYPE_CHECKING:
     from undiffuse.app.events import Event
 
@@ -322,6 +324,9 @@ def operator(
     typer.echo(table(checks))
     if not all(check.passed for check in checks):
         raise typer.Exit(1)
+
+
+cli_bench.register(app)
 
 
 def _load_plugins(paths: Iterable[Path]) -> None:
