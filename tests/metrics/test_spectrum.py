@@ -6,7 +6,7 @@ from scipy.fft import dctn
 
 from tests.metrics.weights import pictures
 from undiffuse.metrics import power, spectrum_error
-from undiffuse.metrics.spectrum import _cosines
+from undiffuse.metrics.spectrum import _cosines, _from_cosines
 
 
 def noise(*shape):
@@ -18,6 +18,7 @@ def test_cosines_are_those_of_scipy(shape):
     x = noise(*shape)
     expected = torch.from_numpy(dctn(x.numpy(), axes=(1, 2), norm="ortho"))
     torch.testing.assert_close(_cosines(x), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(_from_cosines(_cosines(x)), x, rtol=0, atol=1e-12)
 
 
 def test_white_noise_has_its_variance_everywhere():
