@@ -71,7 +71,8 @@ def invented(
 
     The trace is estimated by random signs of the bin's coefficients (Hutchinson 1990), from `noise(x)`,
     `probes` times: exact where A is diagonal in cosines (symmetric blurs with reflecting boundary), else off by
-    as much as 0.1 in the lowest bins, of few coefficients, and by less than 0.01 in those of hundreds. x (B, C, H, W) and sigma_y in [-1, 1] units; probes x N calls.
+    as much as 0.1 in the lowest bins, of few coefficients, and by less than 0.01 in those of hundreds. x
+    (B, C, H, W) and sigma_y in [-1, 1] units; probes x N calls.
     """
     frequencies, spectrum = power(x, per_octave=per_octave)
     bins, _, _ = _bins(x.shape[-2], x.shape[-1], per_octave, x.device)
