@@ -82,11 +82,15 @@ def split_numbers(text: str, option: str) -> tuple[float, ...]:
     return tuple(dict.fromkeys(numbers))
 
 
-def split_calls(term: str) -> tuple[str, int | None]:
-    """`dpir@5` or `dpir@5:lam=0.3` -> the term without it, and the network calls that it asks for."""
+def split_calls(term: str) -> tuple[str, int | None, float | None]:
+    """`dpir@5`, `ddrm@20@1` or `dpir@5:lam=0.3` -> the term alone, network calls, the highest noise level.
+
+    None where the term does not say. The level in [0, 1] units: white - black = 1.
+    """
     if "@" not in term:
-        return term, None
-    found = re.fullmatch(r"([^@]+)@(\d{1,6})(:.*)?", term)
-    if not found or int(found[2]) < 1:
-        raise ValueError(f"'{term}'; expected NAME@CALLS, such as dpir@5 or dpir@5:lam=0.3")
-    return found[1] + (found[3] or ""), int(found[2])
+        return term, None, None
+    found = re.fullmatch(r"([^@]+)@(\d{1,6})(@\d{0,4}\.?\d{1,6})?(:.*)?", term)
+    top = None if not found or found[3] is None else float(found[3][1:])
+    if not found or int(found[2]) < 1 or top == 0:
+        raise ValueError(f"'{term}'; expected NAME@CALLS or NAME@CALLS@LEVEL, such as dpir@5 or ddrm@20@1")
+    return found[1] + (found[4] or ""), int(found[2]), top

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.app.methods import plan_method
-from undiffuse.app.priors import Opened, denoiser
+from undiffuse.app.priors import Opened, denoiser, levels
 from undiffuse.config import from_term, parse_term
 from undiffuse.config.bench import split_calls
 from undiffuse.core.loop import last, sample
@@ -38,6 +38,7 @@ class Contender:
     options: dict[str, Any]
     calls: int
     term: str  # as a user types it
+    top: float | None = None  # highest noise level of its grid, [0, 1] units; None: the prior's
     grid: tuple[float, ...] | None = None  # levels above 0, where they are not the method's own
     asked: bool = True  # by name; else it came with `auto`, and is not missed where it cannot be used
 
@@ -61,12 +62,14 @@ class Contender:
         if not self.uses_prior:
             return self.term
         several = f" x{self.draws(draws)}" if self.draws(draws) > 1 else ""
-        return f"{self.term}@{self.calls}{several}"
+        top = "" if self.top is None else f"@{self.top:g}"
+        return f"{self.term}@{self.calls}{top}{several}"
 
     def settings(self, draws: int) -> str:
         """All that decides its answer but the measurement and the prior, in one line."""
         told = [f"{name}={value}" for name, value in self.options.items()]
         told += [f"calls={self.calls}", f"draws={self.draws(draws)}"] if self.uses_prior else []
+        told += [] if self.top is None else [f"top={self.top:g}"]
         told += [] if self.grid is None else ["grid=" + "+".join(f"{level:.6g}" for level in self.grid)]
         return " ".join(told)
 
@@ -75,7 +78,8 @@ class Contender:
         given = replace(given, calls=self.calls, seeds=given.seeds[: self.draws(len(given.seeds))])
         if not self.restorer:
             return self.entry(problem, given, **self.options)
-        method = plan_method(self.entry, self.options, given.opened, problem, self.levels(), self.grid)
+        grid = self.grid or self.below_top(given.opened, problem.A.in_shape)
+        method = plan_method(self.entry, self.options, given.opened, problem, self.levels(), grid)
         batch = max(1, CHUNK // math.prod(problem.A.in_shape))
         found: list[Tensor] = []
         for i in range(0, len(given.seeds), batch):
@@ -85,6 +89,12 @@ class Contender:
             x = method.start(part, method.sigmas[0].to(part.y), noise)
             found.append(last(sample(step, x, method.sigmas)).x)
         return torch.cat(found)
+
+    def below_top(self, opened: Opened, shape: tuple[int, ...]) -> tuple[float, ...] | None:
+        """The prior's grid from `top` down, without its 0, in [-1, 1] units; None without a `top`."""
+        if self.top is None:
+            return None
+        return tuple(levels(opened, shape, self.levels(), 2 * self.top)[:-1].tolist())
 
     def levels(self) -> int:
         """Noise levels for so many calls: algorithms that take several a level get fewer levels."""
@@ -99,14 +109,16 @@ class Contender:
 
 def contender(text: str, calls: int, *, asked: bool = True) -> Contender:
     """`dpir@5:lam=0.3`, or the name of a baseline. ValueError, in one line, for an unknown name or option."""
-    term, own = split_calls(text)
+    term, own, top = split_calls(text)
     name, first, given = parse_term(term)
     table = BASELINES if name in BASELINES else RESTORERS
     try:
         entry = table[name]
     except ValueError as error:
         raise ValueError(f"{error}, or a baseline: {', '.join(sorted(BASELINES))}") from None
-    return Contender(entry, from_term(entry, first, given), own or calls, term, asked=asked)
+    if top is not None and (table is BASELINES or "grid" in entry.facts):
+        raise ValueError(f"'{text}'; {name} has noise levels of its own: leave out @{top:g}")
+    return Contender(entry, from_term(entry, first, given), own or calls, term, top, asked=asked)
 
 
 def contenders(algorithms: Iterable[str], baselines: Iterable[str], calls: int) -> list[Contender]:

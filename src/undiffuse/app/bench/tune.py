@@ -70,7 +70,9 @@ def run(config: TuneConfig) -> Iterator[Event]:
     shape = tuple(pictures[0].pixels.shape[1:])
     check_shape(opened, shape)
     if kind_of(build(config.task, shape)) is None:
-        raise ValueError(f"'{config.task}' is of no kind that presets are for; choose from {', '.join(KINDS)}")
+        raise ValueError(
+            f"'{config.task}' is of no kind that presets are for; choose from {', '.join(KINDS)}"
+        )
     outputs.check_writable(config.out.parent)
     folder = config.out.with_name(config.out.stem + "_tune")
     outputs.check_writable(folder)
