@@ -172,6 +172,27 @@ def test_restore_with_a_run_at_any_size(undiffuse, tmp_path):
     assert digest[:12] in (tmp_path / "o/report.html").read_text()
 
 
+def test_restore_of_a_size_that_the_network_does_not_take(undiffuse, tmp_path):
+    """In windows of its own size, the data kept by the operator, which sees the whole picture."""
+    file = stored(tmp_path / "d.safetensors", RGB_CLASSES)
+    write(photograph(27, 33), tmp_path / "p.png")
+    done = undiffuse(
+        "restore",
+        tmp_path / "p.png",
+        "--degrade",
+        "inp",
+        "--prior",
+        file,
+        "--steps",
+        3,
+        "--out",
+        tmp_path / "o",
+    )
+    assert done.code == 0 and "windows of 8x8" in done.err
+    certificate = json.loads((tmp_path / "o/p.json").read_text())["certificate"]
+    assert certificate["verdict"] == "consistent"
+
+
 def test_restore_towards_a_class(undiffuse, tmp_path, photo):
     file = stored(tmp_path / "d.safetensors", RGB_CLASSES)
     arguments = ["restore", photo, "--degrade", "sr4", "--prior", file, "--steps", 3]
