@@ -12,8 +12,8 @@ posterior   of the methods that draw, 8 draws each: the smallest |coverage - 0.7
             draws would have, K = 8) among those whose mean is within 1 dB of the best mean
 
 All candidates are tried on the first picture of each set, and those within 3 dB of the best on all. The draws are
-compared on smaller crops of fewer pictures. Methods without levels of their own also start at noise 1 instead of 40
-(NAME@CALLS@LEVEL): a prior of small patches knows no more up there. Ten minutes of a core.
+compared on smaller crops of fewer pictures. Methods that draw also start at noise 1 (NAME@CALLS@LEVEL): a
+prior of small patches knows no more above. Ten minutes of a core.
 """
 
 import argparse

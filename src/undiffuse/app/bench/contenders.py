@@ -1,5 +1,7 @@
 """What is compared: restoration algorithms on the prior, and methods of their own that need no step or no prior."""
 
+import difflib
+import importlib.metadata
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -38,7 +40,7 @@ class Contender:
     options: dict[str, Any]
     calls: int
     term: str  # as a user types it
-    top: float | None = None  # highest noise level of its grid, [0, 1] units; None: the prior's
+    top: float | None = None  # on the prior's grid below this level, [0, 1] units; None: on its own
     grid: tuple[float, ...] | None = None  # levels above 0, where they are not the method's own
     asked: bool = True  # by name; else it came with `auto`, and is not missed where it cannot be used
 
@@ -66,8 +68,9 @@ class Contender:
         return f"{self.term}@{self.calls}{top}{several}"
 
     def settings(self, draws: int) -> str:
-        """All that decides its answer but the measurement and the prior, in one line."""
-        told = [f"{name}={value}" for name, value in self.options.items()]
+        """All that decides its answer but the measurement and the prior, in one line: also the package's version."""
+        told = [f"undiffuse={importlib.metadata.version('undiffuse')}"]
+        told += [f"{name}={value}" for name, value in self.options.items()]
         told += [f"calls={self.calls}", f"draws={self.draws(draws)}"] if self.uses_prior else []
         told += [] if self.top is None else [f"top={self.top:g}"]
         told += [] if self.grid is None else ["grid=" + "+".join(f"{level:.6g}" for level in self.grid)]
@@ -112,12 +115,16 @@ def contender(text: str, calls: int, *, asked: bool = True) -> Contender:
     term, own, top = split_calls(text)
     name, first, given = parse_term(term)
     table = BASELINES if name in BASELINES else RESTORERS
-    try:
-        entry = table[name]
-    except ValueError as error:
-        raise ValueError(f"{error}, or a baseline: {', '.join(sorted(BASELINES))}") from None
-    if top is not None and (table is BASELINES or "grid" in entry.facts):
-        raise ValueError(f"'{text}'; {name} has noise levels of its own: leave out @{top:g}")
+    if name not in table:
+        near = difflib.get_close_matches(name, [*RESTORERS, *BASELINES], n=1)
+        hint = f" did you mean '{near[0]}'?" if near else ""
+        raise ValueError(
+            f"no method named '{name}';{hint} choose from the algorithms {', '.join(sorted(RESTORERS))}, and the "
+            f"baselines {', '.join(sorted(BASELINES))}"
+        )
+    entry = table[name]
+    if top is not None and table is BASELINES:
+        raise ValueError(f"'{text}'; {name} has no noise levels that could be set: leave out @{top:g}")
     return Contender(entry, from_term(entry, first, given), own or calls, term, top, asked=asked)
 
 
