@@ -9,6 +9,7 @@ from torch import Tensor
 from undiffuse.core.state import Denoise, Noise, State, Step, renoise
 from undiffuse.operators.base import as_spectrum
 from undiffuse.registry import RESTORERS
+from undiffuse.restore.ddrm import levels
 from undiffuse.restore.problem import Problem, decomposed, linear, noise_in_image
 
 Eta = Annotated[float, Field(ge=0, le=1, description="share of fresh noise at each level")]
@@ -18,6 +19,7 @@ Eta = Annotated[float, Field(ge=0, le=1, description="share of fresh noise at ea
     "ddnm",
     summary="DDNM: swap the range part of the prediction for the data's; noise-free only; any linear degradation",
     example="--algorithm ddnm --noise 0",
+    grid=levels,
 )
 def ddnm(denoise: Denoise, problem: Problem, noise: Noise, /, *, eta: Eta = 0.85) -> Step:
     """DDNM (Wang et al. 2023, eq. 13): x0 + A^+ (y - A x0), then renoised with a share eta of fresh noise.
@@ -44,6 +46,7 @@ def ddnm(denoise: Denoise, problem: Problem, noise: Noise, /, *, eta: Eta = 0.85
     "ddnm_plus",
     summary="DDNM+: DDNM that takes noise into account, mode by mode; needs an SVD",
     example="--algorithm ddnm_plus --noise 0.05",
+    grid=levels,
 )
 def ddnm_plus(denoise: Denoise, problem: Problem, noise: Noise, /, *, eta: Eta = 0.85) -> Step:
     """DDNM+ (Wang et al. 2023, eqs. 17-19) in our coordinate, per coefficient of V^T x, with tau = sigma_y / s:
