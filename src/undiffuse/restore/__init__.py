@@ -1,5 +1,6 @@
 """Restoration algorithms: each a function (denoise, problem, noise, options) -> Step."""
 
+from undiffuse.restore.blind import BlurEstimate, estimate_blur
 from undiffuse.restore.certificate import Certificate, certify
 from undiffuse.restore.compat import ddrm_published
 from undiffuse.restore.daps import daps
@@ -18,6 +19,7 @@ from undiffuse.restore.projection import ilvr, repaint
 from undiffuse.restore.reddiff import reddiff
 
 __all__ = [
+    "BlurEstimate",
     "Certificate",
     "Diagnosis",
     "GaussianPrior",
@@ -35,6 +37,7 @@ __all__ = [
     "diffpir",
     "dpir",
     "dps",
+    "estimate_blur",
     "estimate_sigma",
     "exact",
     "ilvr",

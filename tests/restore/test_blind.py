@@ -1,0 +1,130 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.pictures import photograph
+from undiffuse.operators import kernels
+from undiffuse.operators.build import build
+from undiffuse.restore import BlurEstimate, estimate_blur
+from undiffuse.restore.power import Power, fit, measure_power, photographs, shapes, transfer
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def drawn(side: int = 256, seed: int = 0) -> Tensor:
+    """(1, side, side): a draw of power 1 / f^2 without content below a pixel's reach, as a sharp photograph has."""
+    f = torch.hypot(torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None])
+    x = torch.fft.irfft2(torch.fft.rfft2(randn(side, side, seed=seed)) / f.clamp(min=1 / side), (side, side))
+    return (0.3 * x / x.std()).clamp(-1, 1)[None]
+
+
+def blurred(x: Tensor, degrade: str, sigma: float, seed: int = 1) -> Tensor:
+    return build(degrade, tuple(x.shape)).to(x.dtype)(x[None])[0] + sigma * randn(*x.shape, seed=seed)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.04])
+def test_the_width_of_a_gaussian(sigma):
+    found = estimate_blur(blurred(drawn(), "blur:gaussian,std=2", sigma), "gaussian")
+    low, high = found.intervals["std"]
+    assert found.certain, found.reason
+    assert low < 2 < high and high - low < 1.4
+    assert found.options["std"] == pytest.approx(2, rel=0.15)
+    assert found.sigma_y == pytest.approx(sigma, rel=0.05)  # most cells hold nothing but noise
+    assert build(found.degrade, (1, 64, 64)).in_shape == (1, 64, 64)
+    assert max(value for _, value in found.curve) == 0
+
+
+@pytest.mark.parametrize(("taps", "angle"), [(9, 100), (21, 30)])
+def test_the_length_and_angle_of_a_motion(taps, angle):
+    found = estimate_blur(blurred(drawn(), f"blur:motion,taps={taps},angle={angle}", 0.02), "motion")
+    assert found.certain, found.reason
+    assert abs(found.options["taps"] - taps) <= 1
+    assert (found.options["angle"] - angle + 90) % 180 - 90 == pytest.approx(
+        0, abs=2
+    )  # 1 / taps is 3 degrees
+    low, high = found.intervals["taps"]
+    assert low <= taps <= high
+    assert found.sigma_y == pytest.approx(0.02, rel=0.1)
+    assert build(found.degrade, (1, 64, 64)).in_shape == (1, 64, 64)
+
+
+def test_a_colour_photograph_with_a_gap():
+    x = photograph()
+    y = blurred(x, "blur:gaussian,std=2", 0.04)
+    mask = torch.ones(1, *x.shape[1:])
+    mask[:, :20, :20] = 0
+    found = estimate_blur(y * mask, "gaussian", sigma_y=0.04, mask=mask)
+    low, high = found.intervals["std"]
+    assert low < 2 < high
+    assert found.sigma_y == pytest.approx(0.04, rel=0.05)  # it was given, to 5 %
+
+
+def uncertain(found: BlurEstimate, reason: str) -> None:
+    assert not found.certain and reason in found.reason
+
+
+def test_a_sharp_picture_has_no_blur():
+    sharp = estimate_blur(drawn() + 0.02 * randn(1, 256, 256), "gaussian")
+    uncertain(sharp, "no blur found")
+    assert sharp.intervals["std"][0] == 0 and sharp.intervals["std"][1] < 1.2
+    moved = estimate_blur(drawn() + 0.02 * randn(1, 256, 256), "motion")
+    uncertain(moved, "no blur found")
+    assert moved.options["taps"] == 1
+
+
+def test_it_says_when_it_cannot_tell():
+    uncertain(estimate_blur(torch.full((3, 256, 256), 0.5), "gaussian"), "flat")
+    uncertain(estimate_blur(torch.zeros(1, 100, 100), "motion"), "too few windows")
+    uncertain(estimate_blur(0.2 * randn(1, 256, 256), "gaussian"), "cannot tell")
+    uncertain(estimate_blur(0.2 * randn(1, 256, 256), "motion"), "cannot tell")
+    noisy = estimate_blur(blurred(0.02 * drawn(), "blur:gaussian,std=3", 0.5), "gaussian")
+    uncertain(noisy, "cannot tell")
+    uncertain(estimate_blur(blurred(drawn(), "blur:gaussian,std=3", 0.02), "motion"), "Gaussian")
+
+
+def test_what_it_refuses():
+    y = torch.zeros(1, 64, 64)
+    with pytest.raises(ValueError, match="choose from gaussian, motion"):
+        estimate_blur(y, "disk")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"shape \(1, 1, 64, 64\)"):
+        estimate_blur(y[None], "gaussian")
+    with pytest.raises(ValueError, match="NaN"):
+        estimate_blur(y * math.nan, "gaussian")
+    with pytest.raises(ValueError, match="at least 0"):
+        estimate_blur(y, "gaussian", sigma_y=-0.1)
+
+
+def power_of(x: Tensor, side: int = 64) -> Power:
+    power = measure_power(x, torch.ones_like(x, dtype=torch.bool), side)
+    assert power is not None
+    return power
+
+
+def test_the_power_of_white_noise_is_its_variance():
+    power = power_of(0.3 * randn(512, 512))
+    assert float(power.log_power.exp().mean()) == pytest.approx(0.09, rel=0.01)
+    assert float(power.log_power.var()) == pytest.approx(power.chance, rel=0.15)  # 2000 correlated cells
+
+
+def test_a_kernel_lets_through_what_it_does_to_a_photograph():
+    x = drawn(512)
+    kernel = kernels.motion(9, 0.0)
+    plain, moved = power_of(x[0]), power_of(blurred(x, "blur:motion,taps=9,angle=0", 0.0)[0])
+    measured = moved.log_power - plain.log_power
+    error = measured - transfer(kernel, 64).flatten()[plain.cells].log()
+    assert float(measured.std()) > 1  # the zeros are there,
+    assert float(error.abs().median()) < 0.1  # and where they should be, filled by the taper
+
+
+def test_the_fit_finds_a_spectrum_of_its_own_model():
+    prior, power = photographs(), power_of(randn(128, 128))
+    z = prior.mean + torch.linalg.cholesky(prior.covariance) @ randn(15).double()
+    log_noise = -9.0
+    clean = shapes(power) @ z
+    made = Power(torch.logaddexp(clean, torch.tensor(log_noise).double()), power.cells, 64, 1000)
+    found = fit(made, torch.ones(1, len(clean), dtype=torch.float64), (-8.0, 1.5), prior, 40)
+    assert float(found.log_noise[0]) == pytest.approx(log_noise, abs=0.1)
