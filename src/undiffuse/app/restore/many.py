@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from undiffuse.app import machine, outputs, report
+from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Saved
 from undiffuse.app.measurement import check_terms
 from undiffuse.app.priors import open_prior
 from undiffuse.app.restore.engine import Solved, local
 from undiffuse.app.restore.files import AMONG_OTHERS, save
 from undiffuse.app.restore.folder import Manifest, entry, pictures, settings
+from undiffuse.app.restore.report import section, write_folder_report
 from undiffuse.app.restore.result import judge
 from undiffuse.app.restore.solve import alike, together
 from undiffuse.app.restore.task import AUTO, Priors, Task, prepare
@@ -159,7 +160,7 @@ def _finish(
         return
     manifest.add(entry(result, name, outputs.row(result, name), made, mark))
     if len(sections) < SHOWN:
-        sections.append(report.section(result))
+        sections.append(section(result, name))
 
 
 def _close(
@@ -169,4 +170,4 @@ def _close(
     done = [line for line in lines if line["status"] == "done"]
     yield Saved(manifest.tidy())
     yield Saved(outputs.write_table(config.out / outputs.TABLE, [outputs.as_text(line) for line in done]))
-    yield Saved(report.write_folder_report(lines, sections, config.out / outputs.REPORT))
+    yield Saved(write_folder_report(lines, sections, config.out / outputs.REPORT, config))

@@ -56,7 +56,7 @@ def _run_one(config: RestoreConfig) -> Iterator[Event]:
     for path in save(result, config.out / task.name, config.save or ALONE):
         yield Saved(path)
     yield Saved(outputs.append_metrics(config.out / outputs.TABLE, result))
-    from undiffuse.app.report import write_report
+    from undiffuse.app.restore.report import write_report
 
     yield Saved(write_report([result], config.out / outputs.REPORT))
     yield Done(result)
