@@ -22,11 +22,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from undiffuse.app.bench import Benched, run
+from undiffuse.app.bench.contenders import contender
 from undiffuse.app.bench.summary import Line
 from undiffuse.app.events import Done, Note
 from undiffuse.app.kinds import Kind
 from undiffuse.app.presets import ChosenBy, Goal, Preset, presets_text
-from undiffuse.app.priors import levels, open_prior
+from undiffuse.app.priors import open_prior
 from undiffuse.config.bench import BenchConfig, split_calls
 
 TASKS: dict[Kind, str] = {
@@ -83,13 +84,12 @@ def preset(
     options: argparse.Namespace, kind: Kind, noise: float, goal: Goal, lines: Sequence[Line]
 ) -> Preset:
     line = chosen(goal, lines)
-    algorithm, calls, top = split_calls(line.method.split(" ")[0])
+    term = line.method.split(" ")[0]
+    algorithm, calls, _ = split_calls(term)
     assert calls is not None
-    opened = open_prior(options.prior)
-    grid = (
-        None if top is None else levels(opened, (3, options.size, options.size), calls, 2 * top)[:-1].tolist()
-    )
-    figures: dict[str, float | str] = {name: round(value, 3) for name, value in line.means.items()}
+    grid = contender(term, calls).below_top(open_prior(options.prior), (3, options.size, options.size))
+    figures: dict[str, float | str] = {"method": line.method}
+    figures |= {name: round(value, 3) for name, value in line.means.items()}
     others = sorted((other for other in lines if other is not line), key=lambda other: -other.means["psnr"])
     for other in others:
         told = (f"{name} {value:.3f}" for name, value in other.means.items() if name != "residual")

@@ -423,15 +423,16 @@ def test_total_variation_ends_on_its_constraint(task):
 
 
 def test_enlargements_agree_on_what_is_linear():
-    """A ramp stays a ramp away from the edges: pixel centres are where block means have them."""
+    """A ramp stays a ramp away from the edges: pixel centres are where block means have them.
+
+    Within 5e-3: neither kernel is exact on ramps (1.6e-3 and 4.2e-3); half a pixel off would be 13e-3.
+    """
     ramp = torch.linspace(-0.8, 0.8, 64).expand(1, 3, 64, 64)
     A = build("sr4", (3, 64, 64)).float()
     problem = Problem(A, A(ramp), 0.0)
     for name in ("bicubic", "lanczos"):
         found = BASELINES[name](problem, Given(open_prior("photo-gaussian"), 1, (0,)))
-        assert (found - ramp)[
-            ..., 16:-16, 16:-16
-        ].abs().max() < 4e-3  # a sixth of a step; half a pixel off is 13e-3
+        assert (found - ramp)[..., 16:-16, 16:-16].abs().max() < 5e-3
 
 
 def test_response_is_the_kernel(tmp_path):

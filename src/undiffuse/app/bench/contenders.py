@@ -14,6 +14,7 @@ from undiffuse.app.methods import plan_method
 from undiffuse.app.priors import Opened, denoiser, levels
 from undiffuse.config import from_term, parse_term
 from undiffuse.config.bench import split_calls
+from undiffuse.core.grids import karras
 from undiffuse.core.loop import last, sample
 from undiffuse.core.noise import SeededNoise
 from undiffuse.registry import RESTORERS, Entry, Registry
@@ -97,7 +98,8 @@ class Contender:
         """The prior's grid from `top` down, without its 0, in [-1, 1] units; None without a `top`."""
         if self.top is None:
             return None
-        return tuple(levels(opened, shape, self.levels(), 2 * self.top)[:-1].tolist())
+        high, low = levels(opened, shape, 2)[:-1].tolist()
+        return tuple(karras(self.levels(), sigma_min=low, sigma_max=min(2 * self.top, high))[:-1].tolist())
 
     def levels(self) -> int:
         """Noise levels for so many calls: algorithms that take several a level get fewer levels."""
