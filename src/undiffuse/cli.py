@@ -28,6 +28,7 @@ app.add_typer(check_app, name="check")
 
 INTERRUPTED = 130  # exit code
 LONGEST = 1200  # characters of an error
+DRAWS = 8  # of a posterior
 
 Plugins = Annotated[
     list[Path], typer.Option("--plugin", help="Python file that registers names of your own; it is run.")
@@ -68,16 +69,37 @@ def restore(
     ] = "auto",
     label: Annotated[str | None, typer.Option(help="Class of a prior with classes: name or number.")] = None,
     guidance: Annotated[float, typer.Option(help="Towards that class; 1 = the conditional prior.")] = 1.0,
+    goal: Annotated[
+        str | None,
+        typer.Option(
+            help="psnr: closest to the truth; perceptual: natural detail; posterior: draws and an error bar "
+            "[psnr, or posterior with --draws]."
+        ),
+    ] = None,
+    preset: Annotated[Path | None, typer.Option(help="File of presets, as `undiffuse tune` writes.")] = None,
     algorithm: Annotated[
-        str, typer.Option(help="Algorithm, name:key=value,...; see `undiffuse algorithms`.")
+        str,
+        typer.Option(help="Algorithm, name:key=value,...; see `undiffuse algorithms`; auto: by the goal."),
     ] = "auto",
     steps: Annotated[
         int | None, typer.Option(help="Noise levels [20; 1 where the posterior mean is closed].")
     ] = None,
     eta: Annotated[float | None, typer.Option(help="The algorithm's eta.")] = None,
     eta_b: Annotated[float | None, typer.Option("--eta-b", help="DDRM's eta_b.")] = None,
-    draws: Annotated[int, typer.Option(help="Posterior draws; above 1: mean, deviation and quantiles.")] = 1,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            help="Posterior draws; above 1: mean, deviation and quantiles [1; 8 for --goal posterior]."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed and file name, same pixels.")] = 0,
+    window: Annotated[
+        int | None,
+        typer.Option(help="Side of the windows the prior sees [by its kind and the picture's size]."),
+    ] = None,
+    lpips: Annotated[
+        str | None, typer.Option(help="Weights of LPIPS: AlexNet's .pth and the heads', FILE,FILE.")
+    ] = None,
     save: Annotated[
         str | None,
         typer.Option(
@@ -85,6 +107,10 @@ def restore(
         ),
     ] = None,
     batch: Annotated[str, typer.Option(help="Draws and pictures at once, or auto.")] = "auto",
+    fleet: Annotated[
+        str | None, typer.Option(help="Of a folder: the address of a Ray cluster, or local.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Of the fleet [one a GPU, or one a core].")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     plugin: Plugins = [],  # noqa: B006 (typer reads the default, nobody changes it)
 ) -> None:
@@ -98,11 +124,15 @@ def restore(
     from undiffuse.config import RestoreConfig, explain
 
     _load_plugins(plugin)
+    goal = goal or ("posterior" if draws is not None and draws > 1 else "psnr")
+    if draws is None:
+        draws = DRAWS if goal == "posterior" else 1
     given: dict[str, Any] = {
         "image": image, "degrade": degrade, "out": out, "measured": measured, "noise": _noise(noise, measured),
         "reference": reference, "size": size, "prior": prior, "label": label, "guidance": guidance,
-        "algorithm": algorithm, "steps": steps, "eta": eta, "eta_b": eta_b, "draws": draws, "seed": seed,
-        "save": None if save is None else save.split(","), "batch": _batch(batch), "device": device,
+        "goal": goal, "preset": preset, "algorithm": algorithm, "steps": steps, "eta": eta, "eta_b": eta_b,
+        "draws": draws, "seed": seed, "window": window, "lpips": lpips, "save": save and save.split(","),
+        "batch": _batch(batch), "fleet": fleet, "workers": workers, "plugins": tuple(plugin), "device": device,
     }  # fmt: skip
     try:
         config = RestoreConfig(**given)
@@ -122,9 +152,10 @@ def _summary_of_folder(batch: Any) -> None:
     told = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts) if v)
     typer.echo(f"  {told}")
     if batch.failed:
-        name, error = batch.failed[0]
+        first = batch.failed[0]
         more = f" and {len(batch.failed) - 1} more" if len(batch.failed) > 1 else ""
-        _fail(f"{len(batch.failed)} of {len(batch.rows)} pictures passed over: {name}{more} ({error})", 2)
+        said = f"{len(batch.failed)} of {len(batch.rows)} pictures passed over: {first.name}{more}"
+        _fail(f"{said} ({first.error})", 2)
 
 
 def _batch(text: str) -> int | str:

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from undiffuse.config import RestoreConfig, from_term, parse_term
-from undiffuse.core.images import read
+from undiffuse.core.images import Picture, read
 from undiffuse.core.noise import SeededNoise, image_seed
 from undiffuse.operators.base import LinearOperator, Operator
 from undiffuse.operators.build import build, parse
 from undiffuse.registry import OPERATORS, RESTORERS
-from undiffuse.restore import Problem, estimate_sigma, measure
+from undiffuse.restore import Problem, diagnose, estimate_sigma, measure
 
 MAX_PIXELS, MAX_CHANNELS = 100_000_000, 64  # of a clean picture: a slip of the pen must not fill the memory
 LEAST_NOISE = 1e-6  # ten roundings of a float32 picture
+LEAST_SIDE = 16  # of a measurement that is looked at
 SIMULATED = "--noise auto estimates the noise of a --measured picture; a simulation needs a number"
 MEASUREMENT = -1  # the `draw` whose noise makes y; restorations are drawn with 0, 1, ...
 
@@ -44,7 +45,8 @@ def check_terms(config: RestoreConfig) -> None:
     """ValueError for what is wrong with any picture: names and options that do not exist, files that are missing."""
     for term in parse(config.degrade):
         for name, value in term.options.items():
-            if isinstance(value, Path) and not value.is_file():
+            named = isinstance(value, str) and re.search(r"\.(png|npy|tiff?|jpe?g|webp)$", value, re.I)
+            if named and not Path(value).is_file():
                 raise ValueError(f"no file '{value}', the {name} of '{term.name}'; check its name")
     name, first, given = parse_term(config.algorithm)
     if name != "auto":
@@ -84,10 +86,11 @@ def _measured(config: RestoreConfig) -> Measurement:
         )
     if A.support is not None:
         y = y * A.support
-    sigma, error = _noise_level(config, A, y, notes)
-    rounding = picture.quantum / math.sqrt(12)
+    sigma, error, rounding = _noise_level(config, A, y, picture, notes)
     if rounding > 0.1 * sigma:
-        notes.append(f"rounding to {picture.levels} levels counted as noise of {rounding / 2:.2g}")
+        notes.append(
+            f"rounding to {round(2 / (rounding * math.sqrt(12)))} levels counted as noise of {rounding / 2:.2g}"
+        )
     sigma_y = math.hypot(sigma, rounding)
     reference = None
     if config.reference is not None:
@@ -106,19 +109,25 @@ def files(degrade: str) -> list[Path]:
     return [Path(value) for value in values if isinstance(value, str) and Path(value).is_file()]
 
 
-def _noise_level(config: RestoreConfig, A: Operator, y: Tensor, notes: list[str]) -> tuple[float, float]:
-    """sigma in [-1, 1] units, and its relative error."""
-    if isinstance(config.noise, float):
-        return 2 * config.noise, 0.05
-    support = A.support
-    sigma = estimate_sigma(y[0], None if support is None else support.expand(A.out_shape))
+def _noise_level(
+    config: RestoreConfig, A: Operator, y: Tensor, picture: Picture, notes: list[str]
+) -> tuple[float, float, float]:
+    """sigma in [-1, 1] units, its relative error, and the deviation of the rounding, which may be part of sigma."""
+    given = 2 * config.noise if isinstance(config.noise, float) else None
+    if y.ndim != 4 or min(y.shape[2:]) < LEAST_SIDE:  # coefficients, or too small to look at
+        if given is None:
+            given = estimate_sigma(y[0])  # says why not
+        return given, 0.05, picture.quantum / math.sqrt(12)
+    support = None if A.support is None else A.support.expand(A.out_shape)
+    found = diagnose(y[0], quantum=picture.quantum, sigma=given, support=support)
+    notes += found.lines()
+    if given is not None:
+        return given, 0.05, found.rounding
     notes.append(
-        f"noise estimated at {sigma / 2:.4f} (give --noise to set it; in units where white - black = 1)"
+        f"noise estimated at {found.effective / 2:.4f} (give --noise to set it; in units where white - black = 1)"
     )
-    return (
-        sigma,
-        0.25,
-    )  # the worst of twelve Kodak images at 0.02 to 0.1 (benchmarks/results/noise_level.json)
+    # The error is the worst of twelve Kodak images at 0.02 to 0.1 (benchmarks/results/noise_level.json).
+    return found.effective, 0.25, found.rounding
 
 
 def clean_shape(degrade: str, size: str | None, y: Tensor) -> tuple[int, ...]:

@@ -26,7 +26,8 @@ LONGEST = 255  # bytes of a file name, on the file systems of today
 PICTURES = ("restored", "degraded", "original", "deviation", "q05", "q50", "q95", "y", "sheet")
 TABLE, REPORT = "metrics.csv", "report.html"
 SETTINGS = ["image", "degrade", "noise", "prior", "label", "guidance", "algorithm", "steps", "draws", "seed"]
-COLUMNS = [*SETTINGS, "psnr", "ssim"]
+QUALITY = ["psnr", "ssim", "ms_ssim", "lpips", "spectrum"]
+COLUMNS = [*SETTINGS, *QUALITY, *(f"saved_{name}" for name in QUALITY)]
 COLUMNS += ["psnr_pinv", "psnr_degraded", "coverage90", "residual", "verdict", "seconds"]
 
 
@@ -82,7 +83,8 @@ def _rows(path: Path) -> list[dict[str, str]]:
             rows = list(reader)
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"'{path}' cannot be read: {error}; choose another folder with --out") from None
-    if (rows or reader.fieldnames) and reader.fieldnames != COLUMNS:
+    names = set(reader.fieldnames or ())
+    if names and not set(SETTINGS) <= names <= set(COLUMNS):  # an earlier version's may have fewer
         raise ValueError(f"'{path}' is not a table of undiffuse; choose another folder with --out")
     return rows
 

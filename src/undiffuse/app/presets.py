@@ -66,7 +66,15 @@ class Preset(Options):
         sha256 = opened.sha256 or ""
         named = self.prior == opened.name or (len(self.prior) >= SHORTEST and sha256.startswith(self.prior))
         within = self.noise[0] <= problem.sigma_y / 2 < self.noise[1]
-        return named and within and self.task == kind_of(problem.A)
+        return named and within and self.task == kind_of(problem.A) and self._able(opened, problem)
+
+    def _able(self, opened: Opened, problem: Problem) -> bool:
+        """Whether the algorithm takes this operator: some need an SVD, which not all of a kind have."""
+        try:
+            self.method(opened, problem)
+        except ValueError:
+            return False
+        return True
 
     def method(self, opened: Opened, problem: Problem) -> Method:
         """The algorithm on its grid, ready to step."""

@@ -7,7 +7,6 @@ import pydantic
 
 from undiffuse.config.options import Options
 
-
 Kind = Literal[
     "restored", "degraded", "original", "deviation", "q05", "q50", "q95", "draws", "y", "sheet", "record"
 ]  # of files
@@ -32,8 +31,15 @@ class RestoreConfig(Options):
     steps: Annotated[int, pydantic.Field(ge=1, le=100_000)] | None = None
     eta: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None
     eta_b: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None
+    goal: Literal["psnr", "perceptual", "posterior"] = "psnr"  # what auto is to choose for
+    preset: Path | None = None  # a file of presets, in place of the package's own
     draws: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 1
     seed: int = 0
+    window: Annotated[int, pydantic.Field(ge=2)] | None = None  # side of the prior's windows
+    lpips: str | None = None  # files of its weights
     save: tuple[Kind, ...] | None = None  # kinds of files; None: all but draws, of folders the answers only
     batch: Annotated[int, pydantic.Field(ge=1, le=100_000)] | Literal["auto"] = "auto"  # draws at once
+    fleet: str | None = None  # "local", or the address of a Ray cluster
+    workers: Annotated[int, pydantic.Field(ge=1, le=100_000)] | None = None
+    plugins: tuple[Path, ...] = ()  # that are loaded; workers load them, too
     device: str = "auto"

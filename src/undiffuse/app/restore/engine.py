@@ -7,10 +7,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from undiffuse.app import machine
 from undiffuse.app.events import Event, Progress
 from undiffuse.app.restore.solve import Stage, solve
-from undiffuse.app.restore.task import Task
+from undiffuse.app.restore.task import Priors, Task
 from undiffuse.app.restore.trace import Snapshot, snapshot
+from undiffuse.config import RestoreConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A picture that is passed over."""
+
+    name: str  # below the folder
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +33,64 @@ class Solved:
     trace: list[tuple[Snapshot, ...]]  # of each picture; empty but for the first
 
 
+Answers = Iterator[Event | Solved | Failed]
+
+
+def engine(
+    config: RestoreConfig,
+    groups: Iterable[list[Task] | Failed],
+    priors: Priors,
+    device: torch.device,
+    total: int,
+) -> Answers:
+    """Every group solved, in any order. `total` pictures are to come."""
+    if config.fleet is None:
+        return local(config, groups, device, total)
+    from undiffuse.app.restore.fleet import fleet
+
+    return fleet(config, groups, priors, total)
+
+
 def local(
-    groups: Iterable[list[Task] | tuple[str, str]], device: torch.device, total: int
-) -> Iterator[Event | Solved | tuple[str, str]]:
-    """Each group in turn in this process; what is no group is handed on. `total` pictures are to come."""
+    config: RestoreConfig, groups: Iterable[list[Task] | Failed], device: torch.device, total: int
+) -> Answers:
+    """Each group in turn, in this process; what is no group is handed on."""
     behind = 0
     for group in groups:
-        if isinstance(group, tuple):
+        if isinstance(group, Failed):
             behind += 1
             yield group
             continue
-        began, trace = time.perf_counter(), list[Snapshot]()
-        for event in solve(group, device):
-            if isinstance(event, Stage):
-                each = event.total // len(group)  # steps of a picture
-                label = f"{group[0].config.image.name} ({behind + 1} of {total})"
-                yield Progress(behind * each + event.done, total * each, label)
-                taken = snapshot(group[0], event) if event.first else None
-                trace += [taken] if taken else []
-            elif isinstance(event, Tensor):
-                traces = [tuple(trace), *[()] * (len(group) - 1)]
-                yield Solved(group, event, time.perf_counter() - began, traces)
-            else:
-                yield event
+        label = f"{group[0].config.image.name} ({behind + 1} of {total})"
+        try:
+            for event in _solved(group, device):
+                if isinstance(event, Stage):
+                    each = event.total // len(group)  # steps of a picture
+                    yield Progress(behind * each + event.done, total * each, label)
+                else:
+                    yield event
+        except (RuntimeError, MemoryError, ValueError) as error:
+            if not (isinstance(error, ValueError) or machine.out_of_memory(error)):
+                raise
+            yield from failures(config, group, error)
         behind += len(group)
+
+
+def _solved(group: list[Task], device: torch.device) -> Iterator[Event | Stage | Solved]:
+    began, trace = time.perf_counter(), list[Snapshot]()
+    for event in solve(group, device):
+        if isinstance(event, Tensor):
+            traces = [tuple(trace), *[()] * (len(group) - 1)]
+            yield Solved(group, event, time.perf_counter() - began, traces)
+            return
+        if isinstance(event, Stage):
+            taken = snapshot(group[0], event) if event.first else None
+            trace += [taken] if taken else []
+        yield event
+
+
+def failures(config: RestoreConfig, group: list[Task], error: BaseException) -> Iterator[Failed]:
+    """The pictures of a group that could not be restored."""
+    said = "out of memory; use a smaller picture or --window" if machine.out_of_memory(error) else str(error)
+    for task in group:
+        yield Failed(task.config.image.relative_to(config.image).as_posix(), said)

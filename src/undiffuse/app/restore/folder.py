@@ -18,7 +18,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy")
 # What decides the pixels; a picture that was done with the same is not done again.
 DECIDES = (
     "degrade", "measured", "noise", "size", "prior", "label", "guidance", "algorithm", "steps", "eta", "eta_b",
-    "draws", "seed", "save",
+    "goal", "preset", "draws", "seed", "window", "save",
 )  # fmt: skip
 
 
@@ -55,7 +55,8 @@ def _refuse(error: OSError) -> None:
 def settings(config: RestoreConfig, weights: Mapping[str, str | None]) -> str:
     """A hash of all that decides the pixels beside the picture: settings, files they name, weights, version."""
     told = {name: value for name, value in config.model_dump(mode="json").items() if name in DECIDES}
-    told["files"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files(config.degrade)]
+    named = [*files(config.degrade), *([config.preset] if config.preset else [])]
+    told["files"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in named]
     told["weights"], told["undiffuse"] = dict(weights), versions()["undiffuse"]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 

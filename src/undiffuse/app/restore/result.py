@@ -14,7 +14,8 @@ from undiffuse.app.priors import Opened
 from undiffuse.app.restore.task import Task
 from undiffuse.app.restore.trace import Snapshot
 from undiffuse.config import RestoreConfig
-from undiffuse.metrics import psnr, ssim
+from undiffuse.core.images import rounded
+from undiffuse.metrics import LPIPS, psnr, quality
 from undiffuse.operators.base import LinearOperator
 from undiffuse.restore import Certificate, Posterior, certify, summarise
 
@@ -80,7 +81,13 @@ class Restored:
         return None if found is None else found[0]
 
 
-def judge(task: Task, draws: Tensor, seconds: float, trace: tuple[Snapshot, ...] = ()) -> Restored:
+def judge(
+    task: Task,
+    draws: Tensor,
+    seconds: float,
+    trace: tuple[Snapshot, ...] = (),
+    lpips: LPIPS | None = None,
+) -> Restored:
     """Draws (K, C, H, W) of one picture as its result. ValueError if they are not finite."""
     posterior = summarise(draws[None]) if len(draws) > 1 else None
     restored = draws if posterior is None else posterior.mean
@@ -90,26 +97,31 @@ def judge(task: Task, draws: Tensor, seconds: float, trace: tuple[Snapshot, ...]
             "algorithm"
         )
     degraded = view(task.problem)
+    error = max(0.05, task.measurement.sigma_error)
     return Restored(
         task=task,
         restored=restored[0],
         degraded=degraded[0],
         draws=draws,
         posterior=posterior,
-        certificate=certify(task.problem, draws[:1], sigma_error=max(0.05, task.measurement.sigma_error))[0],
-        metrics=_metrics(task, restored, degraded, posterior),
+        certificate=certify(task.problem, draws[:1], sigma_error=error)[0],
+        metrics=_metrics(task, restored, degraded, posterior, lpips),
         seconds=seconds,
         trace=trace,
     )
 
 
-def _metrics(task: Task, restored: Tensor, degraded: Tensor, posterior: Posterior | None) -> dict[str, float]:
+def _metrics(
+    task: Task, restored: Tensor, degraded: Tensor, posterior: Posterior | None, lpips: LPIPS | None
+) -> dict[str, float]:
+    """Of the floats; of what is saved as `saved_...`; of what was there before as psnr_pinv and psnr_degraded."""
     problem, reference = task.problem, task.measurement.reference
     if reference is None:
         return {}
-    metrics = {"psnr": psnr(restored, reference).item()}
-    if min(reference.shape[2:]) >= 11:
-        metrics["ssim"] = ssim(restored, reference).item()
+    metrics = quality(restored, reference, lpips=lpips)
+    if task.measurement.levels is not None and task.measurement.levels <= 255:
+        saved = quality(rounded(restored), rounded(reference), lpips=lpips)
+        metrics |= {f"saved_{name}": value for name, value in saved.items()}
     naive = problem.A.pinv(problem.y) if isinstance(problem.A, LinearOperator) else degraded
     if naive.shape == reference.shape:
         metrics["psnr_pinv"] = psnr(naive, reference).item()

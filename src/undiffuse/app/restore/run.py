@@ -13,7 +13,7 @@ from undiffuse.app.measurement import files
 from undiffuse.app.restore.files import ALONE, save
 from undiffuse.app.restore.result import judge
 from undiffuse.app.restore.solve import Stage, solve
-from undiffuse.app.restore.task import prepare
+from undiffuse.app.restore.task import network_of_lpips, prepare
 from undiffuse.app.restore.trace import Snapshot, snapshot
 from undiffuse.config import RestoreConfig
 
@@ -30,12 +30,16 @@ def run(config: RestoreConfig) -> Iterator[Event]:
         from undiffuse.app.restore.many import run_folder
 
         yield from run_folder(config)
+    elif config.fleet is not None or config.workers is not None:
+        raise ValueError(
+            "--fleet and --workers are for a folder of pictures, and this is one; leave them out"
+        )
     else:
         yield from _run_one(config)
 
 
 def _run_one(config: RestoreConfig) -> Iterator[Event]:
-    task = prepare(config, {})
+    task, lpips = prepare(config, {}), network_of_lpips(config)
     device = machine.device(config.device)
     inputs = [config.image, *files(config.degrade)] + ([config.reference] if config.reference else [])
     outputs.check_folder(config.out, task.name, inputs)
@@ -51,7 +55,7 @@ def _run_one(config: RestoreConfig) -> Iterator[Event]:
             trace += [taken] if taken else []
         else:
             yield event
-    result = judge(task, draws, time.perf_counter() - began, tuple(trace))
+    result = judge(task, draws, time.perf_counter() - began, tuple(trace), lpips)
     outputs.make_folder(config.out)
     for path in save(result, config.out / task.name, config.save or ALONE):
         yield Saved(path)

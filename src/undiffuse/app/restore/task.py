@@ -1,13 +1,18 @@
 """One picture made ready: its measurement, and the algorithm that is to restore it."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from undiffuse.app.kinds import kind_of
 from undiffuse.app.measurement import Measurement, open_measurement
 from undiffuse.app.methods import Method, plan_method
-from undiffuse.app.priors import Opened, check_guidance, check_shape, denoiser, label_of, open_prior
+from undiffuse.app.presets import preset_for, read_presets
+from undiffuse.app.priors import Opened, check_guidance, denoiser, in_windows, label_of, open_prior
 from undiffuse.config import RestoreConfig, from_term, parse_term
 from undiffuse.core.noise import image_seed
 from undiffuse.core.state import Denoise
+from undiffuse.metrics import LPIPS, open_lpips
 from undiffuse.operators.base import LinearOperator, SVDOperator
 from undiffuse.priors import StationaryGaussian
 from undiffuse.registry import RESTORERS
@@ -42,12 +47,18 @@ class Task:
         return image_seed(self.config.seed, self.name, draw)
 
     def denoiser(self) -> Denoise:
-        """The prior as this picture needs it."""
-        return denoiser(self.opened, self.label, self.config.guidance)
+        """The prior as this picture needs it: of its class, in windows."""
+        return self._windows()[0]
 
     def asked(self) -> str:
         """The prior and the algorithm, in words."""
-        return f"{self.opened.asked(self.label, self.config.guidance)}, {self.method}"
+        windows = self._windows()[1]
+        asked = f"{self.opened.asked(self.label, self.config.guidance)}, {self.method}"
+        return f"{asked}; {windows}" if windows else asked
+
+    def _windows(self) -> tuple[Denoise, str | None]:
+        plain = denoiser(self.opened, self.label, self.config.guidance)
+        return in_windows(self.opened, plain, self.problem.A.in_shape, self.config.window)
 
 
 def prepare(config: RestoreConfig, priors: Priors) -> Task:
@@ -63,22 +74,22 @@ def prepare(config: RestoreConfig, priors: Priors) -> Task:
         raise ValueError(
             f"the prior '{config.prior}' is conditioned on a picture; use undiffuse sample --low-res"
         )
-    check_shape(opened, shape)
+    in_windows(opened, denoiser(opened), shape, config.window)  # refuses what the prior cannot take
     return Task(config, opened, label, measurement, choose(config, measurement.problem, opened))
 
 
 def choose(config: RestoreConfig, problem: Problem, opened: Opened) -> Method:
     """The algorithm as asked for, or a choice by goal, prior and degradation; built once, so that it can refuse."""
-    term, steps = config.algorithm, config.steps or 20
+    term, steps, grid = config.algorithm, config.steps or 20, None
     if term == "auto":
-        term, steps = _auto(config, problem, opened)
+        term, steps, grid = _chosen(config, problem, opened)
     name, first, given = parse_term(term)
     for option in ("eta", "eta_b"):
         value = getattr(config, option)
         if value is not None:
             given[option] = str(value)
     entry = RESTORERS[name]
-    method = plan_method(entry, from_term(entry, first, given), opened, problem, steps)
+    method = plan_method(entry, from_term(entry, first, given), opened, problem, steps, grid)
     if config.draws > 1 and entry.facts.get("deterministic"):
         raise ValueError(
             f"--draws {config.draws} with {entry.name}, whose draws are all the same; use ddrm or diffpir"
@@ -86,13 +97,37 @@ def choose(config: RestoreConfig, problem: Problem, opened: Opened) -> Method:
     return method
 
 
-def _auto(config: RestoreConfig, problem: Problem, opened: Opened) -> tuple[str, int]:
+Choice = tuple[
+    str, int, Sequence[float] | None
+]  # the algorithm, its levels, and where they lie if not by itself
+
+
+def _chosen(config: RestoreConfig, problem: Problem, opened: Opened) -> Choice:
+    """The preset for this prior, task, noise and goal; else what suits in general."""
+    presets = None if config.preset is None else read_presets(config.preset)
+    preset = preset_for(opened, problem, config.goal, presets)
+    if preset is not None and not (config.draws > 1 and preset.draws == 1):
+        own = config.steps in (None, preset.steps)
+        return preset.algorithm, config.steps or preset.steps, preset.grid if own else None
+    if config.preset is not None:
+        raise ValueError(
+            f"'{config.preset}' has no preset for the prior '{opened.name}', {kind_of(problem.A)}, noise "
+            f"{problem.sigma_y / 2:.3g} and the goal {config.goal}; leave out --preset, or tune one for it"
+        )
     several = config.draws > 1
     if not isinstance(problem.A, LinearOperator):
-        return "daps", config.steps or 50
+        return "daps", config.steps or 50, None
     if isinstance(
         opened.denoise, StationaryGaussian
     ):  # closed form: the mean for one answer, draws for several
-        return "exact:sample=" + ("true" if several else "false"), config.steps or 1
+        one = config.goal == "psnr" and not several
+        return "exact:sample=" + ("false" if one else "true"), config.steps or 1, None
     draws = "ddrm" if isinstance(problem.A, SVDOperator) else "diffpir"
-    return draws if several else "dpir", config.steps or 20
+    one = config.goal == "psnr" and not several
+    return "dpir" if one else draws, config.steps or 20, None
+
+
+def network_of_lpips(config: RestoreConfig) -> LPIPS | None:
+    """LPIPS with the weights that were asked for, here or in the environment; None if none were."""
+    named = config.lpips or os.environ.get("UNDIFFUSE_LPIPS")
+    return None if named is None else open_lpips(named)

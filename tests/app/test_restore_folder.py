@@ -1,0 +1,274 @@
+"""`undiffuse restore FOLDER`: resumable, the same pixels whatever the order, batch or machine."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.pictures import photograph
+from undiffuse.app.restore import solve as solving
+from undiffuse.core.images import read, write
+from undiffuse.priors import StationaryGaussian
+
+OPTIONS = (
+    "--degrade",
+    "sr2",
+    "--noise",
+    0.05,
+    "--prior",
+    "photo-gaussian",
+    "--algorithm",
+    "ddrm",
+    "--steps",
+    4,
+)
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Five good pictures of three sizes, in two folders, with names that are hard to handle."""
+    folder = tmp_path / "scans"
+    (folder / "older ones").mkdir(parents=True)
+    big = photograph(64, 72)
+    sizes = {"a b.png": (32, 40), "\u00e9\u4e2d.png": (32, 40), "-v.png": (40, 32), "z.jpg": (32, 40)}
+    for name, (h, w) in {**sizes, "older ones/a b.png": (36, 36)}.items():
+        write(big[:, :h, :w], folder / name)
+    return folder
+
+
+def lines(out):
+    return {
+        line["image"]: line for line in map(json.loads, (out / "manifest.jsonl").read_text().splitlines())
+    }
+
+
+def pixels(out):
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*_restored.png")}
+
+
+def test_a_folder_in_a_folder_out(undiffuse, scans, tmp_path):
+    out = tmp_path / "restored"
+    done = undiffuse("restore", scans, *OPTIONS, "--out", out)
+    assert done.code == 0 and "5 restored" in done.out
+    wanted = {"a b", "\u00e9\u4e2d", "-v", "older ones/a b", "z"}
+    assert set(pixels(out)) == {f"{name}_restored.png" for name in wanted}
+    found = lines(out)
+    for name, line in found.items():
+        assert line["status"] == "done" and line["files"] == [f"{name.rsplit('.', 1)[0]}_restored.png"]
+        assert line["psnr"] > 20 and line["seconds"] > 0 and line["calls"] == 4
+        assert len(line["operator"]) == 16 and line["versions"]["torch"] == torch.__version__
+    assert (
+        found["a b.png"]["image_seed"] == found["older ones/a b.png"]["image_seed"]
+    )  # the name's, not the path's
+    rows = list(csv.DictReader((out / "metrics.csv").open(encoding="utf-8")))
+    assert [row["image"] for row in rows] == sorted(found)
+    assert float(rows[0]["psnr"]) == pytest.approx(found[rows[0]["image"]]["psnr"], abs=1e-4)
+    assert "older ones/a b.png" in (out / "report.html").read_text()
+    again = undiffuse("restore", scans, *OPTIONS, "--out", out)
+    assert again.code == 0 and "0 restored, 5 were there already" in again.out
+
+
+def test_alone_or_in_a_folder_or_in_batches(undiffuse, scans, tmp_path):
+    assert undiffuse("restore", scans, *OPTIONS, "--out", tmp_path / "a").code == 0
+    assert undiffuse("restore", scans, *OPTIONS, "--batch", 3, "--out", tmp_path / "b").code == 0
+    assert pixels(tmp_path / "a") == pixels(tmp_path / "b")
+    assert undiffuse("restore", scans / "z.jpg", *OPTIONS, "--out", tmp_path / "c").code == 0
+    assert pixels(tmp_path / "c")["z_restored.png"] == pixels(tmp_path / "a")["z_restored.png"]
+
+
+def test_what_is_bad_is_passed_over(undiffuse, scans, tmp_path):
+    (scans / "empty.png").write_bytes(b"")
+    (scans / "cut.png").write_bytes((scans / "a b.png").read_bytes()[:300])
+    (scans / "notes.txt").write_text("not a picture")
+    (scans / ".hidden.png").write_bytes((scans / "a b.png").read_bytes())
+    (tmp_path / "secret.png").write_bytes((scans / "a b.png").read_bytes())
+    (scans / "link.png").symlink_to(tmp_path / "secret.png")
+    (scans / "linked").symlink_to(tmp_path)
+    (scans / "z.png").write_bytes((scans / "a b.png").read_bytes())  # would share the results of z.jpg
+    Image.new("CMYK", (40, 32), (90, 40, 10, 20)).save(scans / "print.jpg")
+    frames = [Image.new("RGB", (40, 32), (n, 90, 20)) for n in (10, 200)]
+    frames[0].save(scans / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
+    (scans / "-v.png").chmod(0o444)
+    out = tmp_path / "out"
+    done = undiffuse("restore", scans, *OPTIONS, "--out", out)
+    assert done.code == 2 and "3 of 10 pictures passed over: cut.png and 2 more" in done.err.splitlines()[-1]
+    assert "link(s) that lead out of the folder left out" in done.err and "1 linked folder(s)" in done.err
+    status = {name: line["status"] for name, line in lines(out).items()}
+    assert {name for name, word in status.items() if word == "failed"} == {"cut.png", "empty.png", "z.png"}
+    assert "z.jpg" in lines(out)["z.png"]["error"] and "CMYK" in lines(out)["print.jpg"]["notes"][0]
+    assert len(lines(out)["moving.webp"]["notes"]) == 1
+    assert len(list(csv.DictReader((out / "metrics.csv").open()))) == 7
+    (scans / "cut.png").write_bytes((scans / "a b.png").read_bytes())  # mended: only this one is tried anew
+    (scans / "empty.png").unlink()
+    (scans / "z.png").unlink()
+    mended = undiffuse("restore", scans, *OPTIONS, "--out", out)
+    assert mended.code == 0 and "1 restored, 7 were there already" in mended.out
+
+
+def test_what_changed_is_done_again(undiffuse, scans, tmp_path):
+    out = tmp_path / "out"
+    assert undiffuse("restore", scans, *OPTIONS, "--out", out).code == 0
+    before = pixels(out)
+    (out / "z_restored.png").unlink()
+    write(photograph(40, 32).flip(2), scans / "-v.png")
+    os.utime(scans / "a b.png")  # touched, not changed
+    with (out / "manifest.jsonl").open("a") as file:
+        file.write('{"image": "a b.p')  # cut off by a kill
+    done = undiffuse("restore", scans, *OPTIONS, "--out", out)
+    assert done.code == 0 and "2 restored, 3 were there already" in done.out
+    after = pixels(out)
+    assert {name for name in before if before[name] != after[name]} == {"-v_restored.png"}
+    other = undiffuse("restore", scans, *OPTIONS, "--seed", 1, "--out", out)
+    assert "5 restored" in other.out and len(lines(out)) == 5
+
+
+def test_killed_and_resumed(scans, tmp_path):
+    """SIGKILL after the first picture, then the same command: as if nothing had happened."""
+    arguments = [sys.executable, "-m", "undiffuse", "restore", str(scans), *map(str, OPTIONS)]
+    whole = subprocess.run([*arguments, "--out", str(tmp_path / "whole")], capture_output=True)
+    assert whole.returncode == 0
+    out = tmp_path / "out"
+    killed = subprocess.Popen(
+        [*arguments, "--out", str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    for _ in range(3000):
+        if (out / "manifest.jsonl").exists():
+            break
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert killed.returncode == -signal.SIGKILL and not (out / "metrics.csv").exists()
+    resumed = subprocess.run([*arguments, "--out", str(out)], capture_output=True, text=True)
+    assert resumed.returncode == 0 and "were there already" in resumed.stdout
+    assert pixels(out) == pixels(tmp_path / "whole")
+    assert not list(out.rglob(".undiffuse-*"))
+
+
+def test_out_of_memory_halves_the_batch(undiffuse, scans, tmp_path, monkeypatch):
+    plain, batches = StationaryGaussian.forward, list[int]()
+
+    def small(self, x, sigma):
+        batches.append(len(x))
+        if len(x) > 2:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return plain(self, x, sigma)
+
+    monkeypatch.setattr(StationaryGaussian, "forward", small)
+    done = undiffuse("restore", scans / "z.jpg", *OPTIONS, "--draws", 8, "--out", tmp_path / "a")
+    assert done.code == 0 and "out of memory with 8 pictures at once; going on with 4" in done.err
+    assert max(batches) == 8 and batches.count(2) == 16
+    monkeypatch.undo()
+    assert undiffuse("restore", scans / "z.jpg", *OPTIONS, "--draws", 8, "--out", tmp_path / "b").code == 0
+    assert pixels(tmp_path / "a") == pixels(tmp_path / "b")
+
+
+def test_draws_of_a_folder(undiffuse, scans, tmp_path):
+    out = tmp_path / "out"
+    kinds = "restored,deviation,q05,draws"
+    done = undiffuse("restore", scans, *OPTIONS, "--draws", 3, "--save", kinds, "--out", out)
+    assert done.code == 0
+    names = {path.name for path in out.iterdir() if path.name.startswith("z_")}
+    assert names == {
+        f"z_{kind}.png" for kind in ("restored", "deviation", "q05", "draw000", "draw001", "draw002")
+    }
+    draws = torch.stack([read(out / f"z_draw00{n}.png").pixels for n in range(3)])
+    mean = read(out / "z_restored.png").pixels
+    inside = draws.abs().amax(0) < 1  # not clamped
+    assert (draws.mean(0) - mean)[inside].abs().max() <= 2 / 255 + 1e-6  # each rounded by half a level
+    assert "coverage90" in lines(out)["z.jpg"]
+
+
+def test_references_and_measured_noise(undiffuse, scans, tmp_path):
+    """A folder of measurements, their clean pictures in another one under the same names, other endings."""
+    clean, bad, out = tmp_path / "clean", tmp_path / "bad", tmp_path / "out"
+    clean.mkdir(), bad.mkdir()
+    for n in range(2):
+        x = photograph(64, 72).roll(7 * n, 2)
+        write(x, clean / f"{n}.tif")
+        write(x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(n)), bad / f"{n}.png")
+    (bad / "2.png").write_bytes((bad / "1.png").read_bytes())
+    arguments = ["restore", bad, "--measured", "--degrade", "deno", "--prior", "photo-gaussian"]
+    done = undiffuse(*arguments, "--reference", clean, "--out", out)
+    assert done.code == 2 and "no reference" in lines(out)["2.png"]["error"]
+    for n in range(2):
+        line = lines(out)[f"{n}.png"]
+        assert line["noise"] == pytest.approx(0.05, rel=0.25) and line["psnr"] > line["psnr_degraded"] + 1
+
+
+DEADLY = """
+import os
+from pathlib import Path
+from undiffuse.registry import RESTORERS
+from undiffuse.restore import ddrm
+
+if "deadly" not in RESTORERS:
+    @RESTORERS.register("deadly", summary="ddrm whose first process dies", example="")
+    def deadly(denoise, problem, noise, /, *, flag: str):
+        step = ddrm(denoise, problem, noise)
+
+        def fatal(state, sigma_next):
+            if not Path(flag).exists():
+                Path(flag).touch()
+                os.kill(os.getpid(), 9)
+            return step(state, sigma_next)
+
+        return fatal
+"""
+
+
+def test_a_fleet_that_loses_a_worker(undiffuse, scans, tmp_path):
+    """Two processes of a cluster on this machine; the first to begin is killed, its picture is done by another."""
+    pytest.importorskip("ray")
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    flag = tmp_path / "died"
+    arguments = ["restore", scans, *OPTIONS[:-4], "--algorithm", f"deadly:flag={flag}", "--steps", 4]
+    arguments += ["--plugin", tmp_path / "deadly.py"]
+    done = undiffuse(*arguments, "--fleet", "local", "--workers", 2, "--out", tmp_path / "fleet")
+    assert done.code == 0 and "5 restored" in done.out and "2 workers" in done.err
+    assert flag.exists()
+    alone = undiffuse(*arguments, "--out", tmp_path / "alone")
+    assert alone.code == 0 and pixels(tmp_path / "alone") == pixels(tmp_path / "fleet")
+
+
+BAD = {
+    "no pictures": (["nothing", *OPTIONS], "holds no picture"),
+    "an unknown degradation": (["scans", "--degrade", "sr5"], "did you mean"),
+    "an unknown algorithm": (["scans", *OPTIONS[:-4], "--algorithm", "ddrn"], "did you mean"),
+    "a mask that is missing": (["scans", "--degrade", "inp:mask=none.png"], "none.png"),
+    "a file as references": (["scans", *OPTIONS, "--reference", "scans/z.jpg"], "give a folder"),
+    "a fleet for one picture": (["scans/z.jpg", *OPTIONS, "--fleet", "local"], "folder"),
+    "an unknown kind of file": (["scans", *OPTIONS, "--save", "restored,graph"], "graph"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_no_picture_can_have_is_one_line(undiffuse, scans, tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nothing").mkdir()
+    arguments, said = BAD[case]
+    done = undiffuse("restore", *arguments, "--out", "results")
+    assert (
+        done.code == 2 and done.err.startswith("error: ") and done.err.count("\n") == 1 and said in done.err
+    )
+    assert not (tmp_path / "results").exists()
+
+
+def test_results_do_not_mix_with_the_pictures(undiffuse, scans):
+    assert undiffuse("restore", scans, *OPTIONS, "--out", scans).code == 2
+    inside = undiffuse("restore", scans, *OPTIONS, "--out", scans / "restored")
+    assert inside.code == 0 and "5 restored" in inside.out
+    again = undiffuse("restore", scans, *OPTIONS, "--out", scans / "restored")
+    assert "0 restored, 5 were there already" in again.out  # results are no pictures to restore
+
+
+def test_a_batch_is_a_number_of_draws():
+    assert (
+        solving.VALUES["cpu"] // (3 * 512 * 512) > 8
+    )  # the default of 8 draws of half a megapixel fits one batch
