@@ -38,6 +38,7 @@ Plugins = Annotated[
 @app.command(
     epilog="Examples: undiffuse restore photo.jpg --degrade sr4 --noise 0.02   |   "
     "undiffuse restore blurred.png --measured --degrade blur:kernel=k.png --noise auto   |   "
+    "undiffuse restore old.png --measured --degrade blur:gaussian --blind --noise auto   |   "
     "undiffuse restore scans/ --measured --degrade inp:mask=scratches.png --out restored/"
 )
 def restore(
@@ -54,6 +55,9 @@ def restore(
     noise: Annotated[
         str | None, typer.Option(help="Noise level, white - black = 1; or auto (default with --measured).")
     ] = None,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Estimate the options of blur:gaussian or blur:motion.")
+    ] = False,
     reference: Annotated[
         Path | None, typer.Option(help="Clean picture (or folder of them) to compare with, for --measured.")
     ] = None,
@@ -129,7 +133,7 @@ def restore(
         draws = DRAWS if goal == "posterior" else 1
     given: dict[str, Any] = {
         "image": image, "degrade": degrade, "out": out, "measured": measured, "noise": _noise(noise, measured),
-        "reference": reference, "size": size, "prior": prior, "label": label, "guidance": guidance,
+        "blind": blind, "reference": reference, "size": size, "prior": prior, "label": label, "guidance": guidance,
         "goal": goal, "preset": preset, "algorithm": algorithm, "steps": steps, "eta": eta, "eta_b": eta_b,
         "draws": draws, "seed": seed, "window": window, "lpips": lpips, "save": save and save.split(","),
         "batch": _batch(batch), "fleet": fleet, "workers": workers, "plugins": tuple(plugin), "device": device,

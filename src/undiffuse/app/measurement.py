@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from undiffuse.app.blind import told, unblind
 from undiffuse.config import RestoreConfig, from_term, parse_term
 from undiffuse.core.images import Picture, read
 from undiffuse.core.noise import SeededNoise, image_seed
 from undiffuse.operators.base import LinearOperator, Operator
 from undiffuse.operators.build import build, parse
 from undiffuse.registry import OPERATORS, RESTORERS
-from undiffuse.restore import Problem, diagnose, estimate_sigma, measure
+from undiffuse.restore import BlurEstimate, Problem, diagnose, estimate_sigma, measure
 
 MAX_PIXELS, MAX_CHANNELS = 100_000_000, 64  # of a clean picture: a slip of the pen must not fill the memory
 LEAST_NOISE = 1e-6  # ten roundings of a float32 picture
@@ -32,12 +33,16 @@ class Measurement:
     sigma_error: float  # relative error of the noise level
     levels: int | None  # of the input file: results are written in the same depth
     notes: tuple[str, ...]
+    config: RestoreConfig  # as asked for, with an estimated blur and its noise filled in
+    blind: BlurEstimate | None = None
 
 
 def open_measurement(config: RestoreConfig) -> Measurement:
     """Read and check everything that a restoration needs. ValueError in one line for whatever is wrong."""
     if isinstance(config.noise, float) and 0 < config.noise < LEAST_NOISE:
         raise ValueError(f"--noise {config.noise:g} is less than rounding; use 0 for noise-free data")
+    if config.blind and not config.measured:
+        raise ValueError("--blind estimates the blur of a --measured picture; a simulation has to be told it")
     return _measured(config) if config.measured else _simulated(config)
 
 
@@ -68,17 +73,20 @@ def _simulated(config: RestoreConfig) -> Measurement:
     sigma_y = 2 * (config.noise or 0.0)  # quoted in [0, 1], used in [-1, 1]
     noise = SeededNoise([image_seed(config.seed, config.image.stem, MEASUREMENT)])
     y = measure(A, x, sigma_y, noise)
-    return Measurement(Problem(A, y, sigma_y), x, 0.0, picture.levels, picture.notes)
+    return Measurement(Problem(A, y, sigma_y), x, 0.0, picture.levels, picture.notes, config)
 
 
 def _measured(config: RestoreConfig) -> Measurement:
     picture = read(config.image, measured=True)
     y = picture.pixels[None]
+    notes, estimate = list(picture.notes), None
+    if config.blind:
+        config, estimate = _unblinded(config, y)
+        notes.append(told(estimate))
     shape = clean_shape(config.degrade, config.size, y)
     A = build(config.degrade, shape).to(y.dtype)
     if len(A.out_shape) < 3 and y.shape[1:] == (*[1] * (3 - len(A.out_shape)), *A.out_shape):
         y = y.reshape(1, *A.out_shape)  # coefficients, not a picture
-    notes = list(picture.notes)
     if y.shape[1:] != A.out_shape:
         raise ValueError(
             f"'{config.image}' is {_times(y.shape[1:])}, but '{config.degrade}' gives {_times(A.out_shape)} from "
@@ -100,7 +108,19 @@ def _measured(config: RestoreConfig) -> Measurement:
                 f"reference '{config.reference}' is {_times(reference.shape[1:])}, the restored picture "
                 f"{_times(shape)}; they must be of one size"
             )
-    return Measurement(Problem(A, y, sigma_y), reference, error, picture.levels, tuple(notes))
+    if estimate is not None:
+        low, high = estimate.sigma_interval
+        error = max(error, (high - low) / (2 * sigma))
+    told_of = tuple(notes)
+    return Measurement(Problem(A, y, sigma_y), reference, error, picture.levels, told_of, config, estimate)
+
+
+def _unblinded(config: RestoreConfig, y: Tensor) -> tuple[RestoreConfig, BlurEstimate]:
+    """The same with the blur, and with the noise if that was to be estimated, too."""
+    known = 2 * config.noise if isinstance(config.noise, float) else None
+    degrade, estimate = unblind(config.degrade, y[0], known)
+    noise = config.noise if known is not None else estimate.sigma_y / 2
+    return config.model_copy(update={"degrade": degrade, "noise": noise, "blind": False}), estimate
 
 
 def files(degrade: str) -> list[Path]:

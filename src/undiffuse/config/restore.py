@@ -20,6 +20,7 @@ class RestoreConfig(Options):
     out: Path = Path("out")
     measured: bool = False  # the picture is the measurement itself, not a clean image to degrade
     noise: Annotated[float, pydantic.Field(ge=0, le=10)] | Literal["auto"] | None = None  # [0, 1] units
+    blind: bool = False  # the blur's options are estimated
     reference: Path | None = None
     size: str | None = None  # HxW or CxHxW of the restored picture
     prior: str = (

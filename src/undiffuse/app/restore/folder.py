@@ -17,7 +17,7 @@ MANIFEST = "manifest.jsonl"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy")
 # What decides the pixels; a picture that was done with the same is not done again.
 DECIDES = (
-    "degrade", "measured", "noise", "size", "prior", "label", "guidance", "algorithm", "steps", "eta", "eta_b",
+    "degrade", "measured", "blind", "noise", "size", "prior", "label", "guidance", "algorithm", "steps", "eta", "eta_b",
     "goal", "preset", "draws", "seed", "window", "save",
 )  # fmt: skip
 

@@ -160,8 +160,18 @@ def record(result: Restored) -> dict[str, Any]:
             "measurements": certificate.measurements,
             "text": str(certificate),
         },
+        "blind": _blind(result.measurement),
         "notes": list(result.measurement.notes),
     }
+
+
+def _blind(measurement: Measurement) -> dict[str, Any] | None:
+    found = measurement.blind
+    if found is None:
+        return None
+    intervals = {name: [number(edge) for edge in edges] for name, edges in found.intervals.items()}
+    noise = [number(edge / 2, 6) for edge in found.sigma_interval]
+    return {"degrade": found.degrade, "intervals": intervals, "noise": noise, "reason": found.reason}
 
 
 def versions() -> dict[str, str]:

@@ -64,6 +64,7 @@ class Task:
 def prepare(config: RestoreConfig, priors: Priors) -> Task:
     """Read the picture and decide how to restore it. ValueError in one line for whatever is wrong."""
     measurement = open_measurement(config)
+    config = measurement.config
     shape = measurement.problem.A.in_shape
     if config.prior == "auto":
         config = config.model_copy(update={"prior": AUTO[shape[0] != 3]})

@@ -1,0 +1,50 @@
+"""A degradation whose blur is not known, from `--degrade blur:gaussian --blind`."""
+
+from typing import get_args
+
+from torch import Tensor
+
+from undiffuse.config import parse_term
+from undiffuse.restore.blind import BlurEstimate, Family, estimate_blur
+
+FAMILIES: tuple[str, ...] = get_args(Family)
+FOUND = ("taps", "std", "std_y", "angle")  # options that are estimated
+NAMES = {"std": "width (std)", "taps": "length", "angle": "angle", "sigma": "noise"}
+
+
+def unblind(degrade: str, y: Tensor, sigma_y: float | None) -> tuple[str, BlurEstimate]:
+    """The degradation with its blur filled in, from the measurement y (C, H, W); and how sure that is.
+
+    ValueError if `degrade` is not one blur of a family that can be estimated, and if the picture cannot tell.
+    """
+    family, kept = _family(degrade)
+    estimate = estimate_blur(y, family, sigma_y=sigma_y)
+    if not estimate.certain:
+        best = f"; {estimate.degrade} is the best guess" if estimate.options else ""
+        raise ValueError(f"--blind: {estimate.reason}{best}; give the blur with --degrade if you know it")
+    return ",".join((estimate.degrade, *kept)), estimate
+
+
+def told(estimate: BlurEstimate) -> str:
+    """What was found, in words; noise in units where white - black = 1."""
+    found = [
+        f"{NAMES.get(name, name)} {value:.3g} ({low:.3g} to {high:.3g})"
+        for name, value in estimate.options.items()
+        for low, high in (estimate.intervals[name],)
+    ]
+    low, high = (edge / 2 for edge in estimate.sigma_interval)
+    found.append(f"noise {estimate.sigma_y / 2:.3g} ({low:.3g} to {high:.3g})")
+    return f"blur estimated: {', '.join(found)}; in brackets the range that holds it 95 times in 100"
+
+
+def _family(degrade: str) -> tuple[Family, list[str]]:
+    how = f"write --degrade blur:{' or blur:'.join(FAMILIES)}"
+    if " . " in degrade:
+        raise ValueError(f"--blind estimates one blur, and '{degrade}' is more; {how}")
+    name, first, given = parse_term(degrade)
+    family = first or given.pop("kernel", "gaussian")
+    if name != "blur" or family not in FAMILIES:
+        raise ValueError(f"--blind with '{degrade}'; it estimates the blurs {' and '.join(FAMILIES)}; {how}")
+    if both := [option for option in FOUND if option in given]:
+        raise ValueError(f"--blind, but '{degrade}' gives {', '.join(both)}; leave out one or the other")
+    return ("gaussian" if family == "gaussian" else "motion"), [f"{k}={v}" for k, v in given.items()]
