@@ -38,8 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"core", "operators", "priors"},  # operators: what super-resolution is conditioned on
     "contracts": {"core", "priors", "operators", "restore", "registry"},
     "app": EVERYTHING,
-    "cli": EVERYTHING | {"cli_bench"},
-    "cli_bench": EVERYTHING | {"cli"},
+    "cli": EVERYTHING | {"commands"},
+    "commands": EVERYTHING,
     "__init__": EVERYTHING,
     "__main__": {"cli"},
     "assets": set(),

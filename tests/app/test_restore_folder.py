@@ -272,3 +272,32 @@ def test_a_batch_is_a_number_of_draws():
     assert (
         solving.VALUES["cpu"] // (3 * 512 * 512) > 8
     )  # the default of 8 draws of half a megapixel fits one batch
+
+
+def test_a_dry_run_writes_nothing(undiffuse, scans, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    one = undiffuse("restore", scans / "z.jpg", *OPTIONS, "--draws", 3, "--dry-run")
+    assert one.code == 0 and "3x32x40" in one.out and "12 network calls" in one.out and "GiB" in one.out
+    (scans / "empty.png").write_bytes(b"")
+    many = undiffuse("restore", scans, *OPTIONS, "--dry-run")
+    assert many.code == 0 and "6 pictures" in many.out and "3x36x36" in many.out
+    (scans / "empty.png").unlink()
+    assert sorted(tmp_path.rglob("*")) == before
+    wrong = undiffuse("restore", scans / "z.jpg", "--degrade", "jpeg", "--algorithm", "ddrm", "--dry-run")
+    assert wrong.code == 2 and wrong.err.count("\n") == 1
+
+
+def test_goals(undiffuse, scans, tmp_path):
+    """The closed-form prior: its mean, one of its draws, eight of them."""
+    arguments = ["restore", scans / "z.jpg", "--degrade", "sr2", "--noise", 0.05, "--prior", "photo-gaussian"]
+    for goal in ("psnr", "perceptual", "posterior"):
+        assert undiffuse(*arguments, "--goal", goal, "--out", tmp_path / goal).code == 0
+    found = {
+        goal: json.loads((tmp_path / goal / "z.json").read_text())
+        for goal in ("psnr", "perceptual", "posterior")
+    }
+    assert found["psnr"]["metrics"]["psnr"] > found["perceptual"]["metrics"]["psnr"] + 0.5
+    assert found["perceptual"]["options"]["sample"] == found["posterior"]["options"]["sample"] == "True"
+    assert found["posterior"]["config"]["draws"] == 8 and "coverage90" in found["posterior"]["metrics"]
+    assert undiffuse(*arguments, "--goal", "speed", "--out", tmp_path / "x").code == 2

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,6 +34,10 @@ class Method:
         """Network calls of one draw."""
         option: str | None = self.entry.facts.get("calls")  # the option that says how many a level takes
         return (len(self.sigmas) - 1) * (self.options[option] if option else 1)
+
+    def on(self, sigmas: Tensor) -> "Method":
+        """The same on other levels."""
+        return replace(self, sigmas=sigmas)
 
     def step(self, denoise: Denoise, problem: Problem, noise: Noise) -> Step:
         """The step for a batch of problems, one seed each."""

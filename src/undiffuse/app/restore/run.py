@@ -18,15 +18,20 @@ from undiffuse.app.restore.trace import Snapshot, snapshot
 from undiffuse.config import RestoreConfig
 
 
-def run(config: RestoreConfig) -> Iterator[Event]:
+def run(config: RestoreConfig, *, dry: bool = False) -> Iterator[Event]:
     """Restore a picture, or every picture of a folder, into the folder `config.out`.
 
-    ValueError for bad input, before anything is written. The result is a `Restored`, or a `Batch`.
+    ValueError for bad input, before anything is written. The result is a `Restored`, or a `Batch`; `dry`: what it
+    would take, a `Forecast`.
     """
     for path in (config.image, config.out):
         if "\ufffd" in os.fsencode(path).decode(errors="replace"):
             raise ValueError(f"the name '{path}' is not UTF-8, so that no report can hold it; rename it")
-    if config.image.is_dir():
+    if dry:
+        from undiffuse.app.restore.dry import forecast
+
+        yield from forecast(config)
+    elif config.image.is_dir():
         from undiffuse.app.restore.many import run_folder
 
         yield from run_folder(config)

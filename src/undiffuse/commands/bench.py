@@ -1,32 +1,28 @@
-"""The commands `bench` and `tune`. Nothing heavy is imported before one of them runs."""
+"""`undiffuse bench` and `undiffuse tune`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from undiffuse.commands.given import Plugins, checked, load_plugins
+from undiffuse.commands.shown import show
+
 if TYPE_CHECKING:
     from undiffuse.app.bench import Benched
 
-Plugins = Annotated[
-    list[Path], typer.Option("--plugin", help="Python file that registers names of your own; it is run.")
-]
 Data = Annotated[
     list[str], typer.Option(help="Folder of clean pictures, a picture, or a pattern; several times for more.")
 ]
 METRICS = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "spectrum": "spectrum", "coverage90": "coverage"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command(
-        epilog='Example: undiffuse bench --data photos --tasks "sr4;inp" --algorithms "dpir@5;ddrm" --noise 0,0.05'
-    )(bench)
-    app.command(epilog="Example: undiffuse tune sr4 --data photos --noise 0.05 --calls 5 --out preset.yaml")(
-        tune
-    )
+app = typer.Typer()
 
 
+@app.command(
+    epilog='Example: undiffuse bench --data photos --tasks "sr4;inp" --algorithms "dpir@5;ddrm" --noise 0,0.05'
+)
 def bench(
     data: Data,
     tasks: Annotated[
@@ -62,20 +58,20 @@ def bench(
 ) -> None:
     """Compare algorithms on stored measurements. The same command again goes on where it was stopped."""
     from undiffuse.app.bench import run
-    from undiffuse.cli import _load_plugins, _show  # pyright: ignore[reportPrivateUsage]
     from undiffuse.config.bench import BenchConfig, split_numbers, split_terms
 
-    _load_plugins(plugin)
+    load_plugins(plugin)
     given: dict[str, Any] = {
         "data": tuple(data), "tasks": split_terms(tasks), "algorithms": split_terms(algorithms),
         "baselines": split_terms(baselines), "noise": split_numbers(noise, "--noise"), "prior": prior,
         "calls": calls, "draws": draws, "count": count, "size": size, "reference": reference, "lpips": lpips,
         "out": out, "report": report, "seed": seed, "device": device,
     }  # fmt: skip
-    for result in _show(run(_checked(BenchConfig, given, "bench"))):
+    for result in show(run(checked(BenchConfig, given, "bench"))):
         _print(result)
 
 
+@app.command(epilog="Example: undiffuse tune sr4 --data photos --noise 0.05 --calls 5 --out preset.yaml")
 def tune(
     task: Annotated[str, typer.Argument(help="Degradation, name:key=value,...")],
     data: Data,
@@ -97,28 +93,16 @@ def tune(
 ) -> None:
     """Find the noise levels that suit a task best, and write them as a preset if they are better elsewhere, too."""
     from undiffuse.app.bench.tune import run
-    from undiffuse.cli import _load_plugins, _show  # pyright: ignore[reportPrivateUsage]
     from undiffuse.config.bench import TuneConfig
 
-    _load_plugins(plugin)
+    load_plugins(plugin)
     given: dict[str, Any] = {
         "task": task, "data": tuple(data), "noise": noise, "calls": calls, "algorithm": algorithm,
         "prior": prior, "count": count, "size": size, "rounds": rounds, "out": out, "seed": seed,
         "device": device,
     }  # fmt: skip
-    for result in _show(run(_checked(TuneConfig, given, "tune"))):
+    for result in show(run(checked(TuneConfig, given, "tune"))):
         typer.echo(str(result))
-
-
-def _checked(model: Any, given: dict[str, Any], command: str) -> Any:
-    import pydantic
-
-    from undiffuse.config import explain
-
-    try:
-        return model(**given)
-    except pydantic.ValidationError as error:
-        raise ValueError(explain(error, command, model)) from None
 
 
 def _print(result: "Benched") -> None:

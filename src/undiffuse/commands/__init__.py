@@ -1,0 +1,1 @@
+"""The commands of the command line, and what they share. Nothing heavy is imported before one of them runs."""

@@ -1,0 +1,56 @@
+"""What a user gives: plugins, numbers or words, and settings that a model checks."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Plugins = Annotated[
+    list[Path], typer.Option("--plugin", help="Python file that registers names of your own; it is run.")
+]
+
+
+def checked(model: Any, given: dict[str, Any], command: str) -> Any:
+    """The settings as a `model`; ValueError in one line for what is wrong with them."""
+    import pydantic
+
+    from undiffuse.config import explain
+
+    try:
+        return model(**given)
+    except pydantic.ValidationError as error:
+        raise ValueError(explain(error, command, model)) from None
+
+
+def load_plugins(paths: Iterable[Path]) -> None:
+    """Run files that register names, after those of installed packages. ValueError for one that fails."""
+    from undiffuse.registry import load_entry_points, load_plugin
+
+    load_entry_points()
+    for path in paths:
+        try:
+            load_plugin(path)
+        except SystemExit as stop:
+            raise ValueError(
+                f"plugin '{path}' called exit({stop.code}); it may only register names"
+            ) from None
+
+
+def batch_size(text: str) -> int | str:
+    """A whole number, or auto."""
+    if text == "auto" or text.isdecimal():
+        return text if text == "auto" else int(text)
+    raise ValueError(f"--batch {text}; expected a whole number such as 16, or auto")
+
+
+def noise_level(text: str | None, measured: bool) -> float | str | None:
+    """A number, or auto, which is what a measured picture has if nothing is said."""
+    if text is None:
+        return "auto" if measured else None
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--noise {text}; expected a number such as 0.05, or auto") from None
