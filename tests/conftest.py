@@ -1,6 +1,8 @@
 import pytest
 
-from undiffuse import registry
+from undiffuse import checkpoints, data, networks, operators, registry, restore, samplers
+
+FILLED = (checkpoints, data, networks, operators, restore, samplers)  # their names are there before any test
 
 pytest.register_assert_rewrite("undiffuse.contracts")  # so that a failed check shows its values
 

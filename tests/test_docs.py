@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.pictures import photograph
 from undiffuse import cli
@@ -18,15 +19,14 @@ from undiffuse.core.noise import SeededNoise
 from undiffuse.operators import LinearOperator
 from undiffuse.operators.build import build
 from undiffuse.registry import OPERATORS, PRIORS, RESTORERS, SAMPLERS
-from undiffuse.restore import Problem
+from undiffuse.restore import Problem, measure
 
 ROOT = Path(__file__).parents[1]
-README, CONTRIBUTING, TRAIN, PHOTO = (
-    (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "docs/train.md", "docs/photo.md")
-)
+README, CONTRIBUTING = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
+DOCUMENTS = (README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))))
 COMMANDS = [
     command
-    for text in (README, TRAIN, PHOTO)
+    for text in DOCUMENTS
     for pattern in (r"^undiffuse .*$", r"`(undiffuse [^`<>]* [^`<>]*)`")
     for command in re.findall(pattern, text, re.M)
 ]
@@ -52,14 +52,27 @@ def desk(tmp_path, monkeypatch):
     """A folder with the files that the documents name."""
     write(photograph(64, 96), tmp_path / "photo.jpg")
     write(photograph(96, 96), tmp_path / "blurred.png")
+    write(blurred(photograph(256, 256)), tmp_path / "old.png")
+    scratches = np.full((64, 96), 255, np.uint8)
+    scratches[30:33] = 0
+    Image.fromarray(scratches).save(tmp_path / "scratches.png")
+    (tmp_path / "scans").mkdir()
+    for name in ("first.png", "second.png"):
+        write(photograph(64, 96), tmp_path / "scans" / name)
     np.save(tmp_path / "k.npy", np.full((3, 3), 1 / 9))
     write(photograph(5, 5)[:1] * 0 + 1, tmp_path / "k.png")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "photos").mkdir()
     for i in range(24):
-        write(photograph(140, 130 + i), tmp_path / f"photos/{i}.png")
+        write(photograph(140, 130 + i).roll(7 * i, 2), tmp_path / f"photos/{i}.png")
     fashion(tmp_path / "fashion")
     monkeypatch.chdir(tmp_path)
+
+
+def blurred(x):
+    """As an unsteady hand leaves it, with little noise."""
+    A = build("blur:gaussian,std=2.5", tuple(x.shape)).float()
+    return measure(A, x[None], 0.02, SeededNoise([0]))[0]
 
 
 def fashion(folder):

@@ -55,11 +55,12 @@ def progress(trace: Sequence[Snapshot]) -> list[tuple[str, Markup]]:
     """PSNR and SSIM against network calls; nothing without a reference."""
     found: list[tuple[str, Markup]] = []
     for name, title, unit in (("psnr", "PSNR", "dB"), ("ssim", "SSIM", "of 1")):
-        values = [getattr(taken, name) for taken in trace]
-        if len(trace) < 2 or None in values:
+        known = [taken for taken in trace if getattr(taken, name) is not None]
+        if len(known) < 2:
             continue
-        x, y = np.array([taken.calls for taken in trace], float), np.array(values, float)
-        words = f"{title}: {y[0]:.4g} after {trace[0].calls} calls, {y[-1]:.4g} after {trace[-1].calls}"
+        x = np.array([taken.calls for taken in known], float)
+        y = np.array([getattr(taken, name) for taken in known], float)
+        words = f"{title}: {y[0]:.4g} after {x[0]:.0f} calls, {y[-1]:.4g} after {x[-1]:.0f}"
         drawn = chart(
             [Line(title, x, y)], title=f"{title} after each step", description=words, x_label="network calls",
             y_label=unit, log=False, height=180,

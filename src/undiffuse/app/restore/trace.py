@@ -11,6 +11,8 @@ from undiffuse.metrics import psnr, ssim
 
 SIDE = 192  # pixels of the longer side of a snapshot
 LARGEST = 2_000_000  # pixels: of larger pictures the snapshot is measured
+SMALL = 70_000  # pixels
+SOME = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Snapshot:
     calls: int  # network calls until then
     picture: Tensor  # (C, h, w), reduced
     psnr: float | None  # against the reference
-    ssim: float | None
+    ssim: float | None  # at every step of a small picture, at some of a larger one: it takes its time
 
 
 def snapshot(task: Task, stage: Stage) -> Snapshot | None:
@@ -29,7 +31,7 @@ def snapshot(task: Task, stage: Stage) -> Snapshot | None:
     if stage.state.x0 is None:
         return None
     x0, reference = stage.state.x0[:1].float().cpu(), task.measurement.reference
-    height, width = x0.shape[2:]
+    steps, (height, width) = len(task.method.sigmas) - 1, x0.shape[2:]
     if (scale := SIDE / max(height, width)) < 1:
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         small = functional.interpolate(x0, size, mode="area")
@@ -38,13 +40,20 @@ def snapshot(task: Task, stage: Stage) -> Snapshot | None:
             x0 = small
     else:
         small = x0
-    found = reference is not None and bool(x0.isfinite().all())
+    if reference is None or not x0.isfinite().all():
+        reference = None
     return Snapshot(
         sigma=stage.state.sigma.flatten()[0].item(),
-        calls=stage.step * task.method.calls // (len(task.method.sigmas) - 1),
+        calls=stage.step * task.method.calls // steps,
         picture=small[0],
-        psnr=psnr(x0, reference).item() if found and reference is not None else None,
-        ssim=ssim(x0, reference).item()
-        if found and reference is not None and min(x0.shape[2:]) >= 11
-        else None,
+        psnr=None if reference is None else psnr(x0, reference).item(),
+        ssim=ssim(x0, reference).item() if reference is not None and _telling(stage.step, steps, x0) else None,
     )
+
+
+def _telling(step: int, steps: int, x0: Tensor) -> bool:
+    """Whether SSIM is worth its time here."""
+    height, width = x0.shape[2:]
+    if min(height, width) < 11:
+        return False
+    return height * width <= SMALL or step == steps or step % max(1, steps // SOME) == 0
