@@ -56,9 +56,9 @@ def pigdm(
     first, which are what a high level is about.
 
     Two things made this diverge with priors that are not those Gaussians, and are guarded against. A picture's
-    widest modes vary a thousand times more than data_std^2, so that the guidance of `scalar` is as many times too
+    widest modes vary far more than data_std^2, so that the guidance of `scalar` is far too
     long at high levels: its length is now found by `_length`, 1 where the covariance is right. And a network's
-    Jacobian is symmetric to 20 to 40 % only, so that conjugate gradient with it does not converge: it ends where
+    Jacobian is not symmetric, so that conjugate gradient with it does not converge: it ends where
     its residuals are no longer orthogonal. Neither makes a covariance that is wrong right: with a network expect
     less than from ddrm, and hold draws against benchmarks/calibration.py.
     """
