@@ -88,8 +88,9 @@ class Diagnosis:
         )
         return (
             f"the noise {way} with brightness, as {cause} leaves it: {dark:.2g} in the dark, {middle:.2g} in the "
-            f"middle, {bright:.2g} in the bright parts, {self.effective / 2:.2g} over all; one level fits none of "
-            "them, and a blur before such a curve acted on other values than these"
+            f"middle, {bright:.2g} in the bright parts, {'' if trend.ratio > 1 else 'at least '}"
+            f"{self.effective / 2:.2g} over all; one level fits none of them, and a blur before such a curve acted "
+            "on other values than these"
         )
 
 
@@ -101,7 +102,8 @@ def diagnose(
     `quantum`: the step of the file's own values, `Picture.quantum`. `sigma`: the noise level if it is known,
     else it is estimated where nothing is clipped. `support` (broadcasts to y; 1 = measured).
     Clipping is a pile of equal values at the least or greatest value of a channel, above its neighbours.
-    Rates of hits and false alarms: benchmarks/results/diagnosis.md.
+    Rates of hits and false alarms: benchmarks/results/diagnosis.md. Under a gamma curve what is nearly black is
+    noisier than the straight line says, and `effective` too low by a third.
 
     ValueError if y is no image, or if sigma is not given and there are too few pixels to estimate it.
     """
