@@ -122,9 +122,11 @@ class SVDOperator(LinearOperator):
         c, uty, seen = self.vt(x), self.ut(y), self.seen
         weight = as_spectrum(lam, c)
         norm = self.s**2 + weight
-        solved = (self.s * uty + weight * c) / torch.where(norm > 0, norm, 1)
-        limit = torch.where(seen, uty / torch.where(seen, self.s, 1), c)
-        return self.v(torch.where(weight > 0, solved, limit))
+        norm = torch.where(norm > 0, norm, 1)
+        # shares of the data and of x by mode: of the size of s, which is often less than that of c
+        data = torch.where(weight > 0, self.s / norm, torch.where(seen, 1 / torch.where(seen, self.s, 1), 0))
+        kept = torch.where(weight > 0, weight / norm, ~seen)
+        return self.v(data * uty + kept * c)
 
 
 def as_spectrum(value: Weight, c: Tensor) -> Tensor:

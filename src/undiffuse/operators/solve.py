@@ -28,19 +28,21 @@ def conjugate_gradient(
     d = q = inverse(r)
     rho = _dot(r, q)
     limit = tolerance**2 * rho
+    curved = torch.ones_like(rho, dtype=torch.bool)
     for _ in range(iterations):
-        active = rho > limit
+        active = curved & (rho > limit)
         if not active.any():
             break
         md = apply(d)
         curvature = _dot(d, md)
-        active &= curvature > 0  # zero curvature: d lies in the null space, nothing more to gain
+        curved = curved & (curvature > 0)  # zero curvature: d lies in the null space, nothing more to gain
+        active &= curved
         alpha = torch.where(active, rho / torch.where(curvature > 0, curvature, 1), 0)
-        z = z + alpha * d
-        r = torch.where(active, r - alpha * md, r)
+        z = torch.addcmul(z, alpha, d)
+        r = torch.addcmul(r, alpha, md, value=-1)
         q = inverse(r)
         rho, before = torch.where(active, _dot(r, q), rho), rho
-        d = torch.where(active, q + rho / torch.where(before > 0, before, 1) * d, d)
+        d = torch.addcmul(q, rho / torch.where(before > 0, before, 1), d)
     return z
 
 
