@@ -83,7 +83,7 @@ def test_it_says_when_it_cannot_tell():
     uncertain(estimate_blur(0.2 * randn(1, 256, 256), "motion"), "cannot tell")
     noisy = estimate_blur(blurred(0.02 * drawn(), "blur:gaussian,std=3", 0.5), "gaussian")
     uncertain(noisy, "cannot tell")
-    uncertain(estimate_blur(blurred(drawn(), "blur:gaussian,std=3", 0.02), "motion"), "Gaussian")
+    uncertain(estimate_blur(blurred(drawn(), "blur:gaussian,std=3", 0.002), "motion"), "a Gaussian blur")
 
 
 def test_what_it_refuses():

@@ -48,7 +48,8 @@ def measure_power(grey: Tensor, known: Tensor, side: int) -> Power | None:
     windows = windows - windows.mean((1, 2), keepdim=True)
     mean = torch.fft.rfft2(windows * taper).abs().square().mean(0) / taper.square().sum()
     used = cells(side)
-    return Power(mean.flatten()[used].clamp(min=1e-14).log(), used, side, len(windows))
+    power = Power(mean.flatten()[used].clamp(min=1e-14).log(), used, side, len(windows))
+    return replace(power, log_power=power.log_power + power.chance / 2)  # E log of a mean is lower by that
 
 
 def cells(side: int) -> Tensor:
