@@ -264,7 +264,7 @@ def test_an_output_folder_that_cannot_be(undiffuse, photo, tmp_path):
 
 
 def test_our_own_mistakes_exit_with_1(undiffuse, photo, monkeypatch):
-    def broken(config):
+    def broken(config, *, dry):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(app, "run", broken)

@@ -242,8 +242,11 @@ BAD = {
     "an unknown degradation": (["scans", "--degrade", "sr5"], "did you mean"),
     "an unknown algorithm": (["scans", *OPTIONS[:-4], "--algorithm", "ddrn"], "did you mean"),
     "a mask that is missing": (["scans", "--degrade", "inp:mask=none.png"], "none.png"),
-    "a file as references": (["scans", *OPTIONS, "--reference", "scans/z.jpg"], "give a folder"),
+    "a file as references": (["scans", *OPTIONS, "--measured", "--reference", "scans/z.jpg"], "give a folder"),
     "a fleet for one picture": (["scans/z.jpg", *OPTIONS, "--fleet", "local"], "folder"),
+    "files of draws that there are not": (["scans", *OPTIONS, "--save", "deviation"], "--draws 2"),
+    "a class of a prior without": (["scans", *OPTIONS, "--label", "3"], "has no classes"),
+    "presets that are missing": (["scans", *OPTIONS, "--preset", "none.yaml"], "none.yaml"),
     "an unknown kind of file": (["scans", *OPTIONS, "--save", "restored,graph"], "graph"),
 }  # fmt: skip
 
@@ -301,3 +304,58 @@ def test_goals(undiffuse, scans, tmp_path):
     assert found["perceptual"]["options"]["sample"] == found["posterior"]["options"]["sample"] == "True"
     assert found["posterior"]["config"]["draws"] == 8 and "coverage90" in found["posterior"]["metrics"]
     assert undiffuse(*arguments, "--goal", "speed", "--out", tmp_path / "x").code == 2
+
+
+def test_results_of_others_are_left_alone(undiffuse, scans, tmp_path):
+    """A table of single pictures is not overwritten by a folder's, nor a folder's results by a single picture."""
+    assert undiffuse("restore", scans / "z.jpg", *OPTIONS, "--out", tmp_path / "one").code == 0
+    table = (tmp_path / "one/metrics.csv").read_bytes()
+    mixed = undiffuse("restore", scans, *OPTIONS, "--out", tmp_path / "one")
+    assert mixed.code == 2 and "metrics.csv" in mixed.err
+    assert (tmp_path / "one/metrics.csv").read_bytes() == table
+    assert undiffuse("restore", scans, *OPTIONS, "--out", tmp_path / "many").code == 0
+    single = undiffuse("restore", scans / "z.jpg", *OPTIONS, "--out", tmp_path / "many")
+    assert single.code == 2 and "results of a folder" in single.err
+
+
+def test_a_result_that_somebody_wrote_over_is_made_again(undiffuse, scans, tmp_path):
+    out = tmp_path / "out"
+    assert undiffuse("restore", scans, *OPTIONS, "--out", out).code == 0
+    before = pixels(out)
+    (out / "z_restored.png").write_bytes(b"")
+    again = undiffuse("restore", scans, *OPTIONS, "--out", out)
+    assert "1 restored, 4 were there already" in again.out and pixels(out) == before
+
+
+def test_a_picture_that_changes_while_it_is_restored(undiffuse, scans, tmp_path, monkeypatch):
+    """What is recorded is what was read: the next run sees the change."""
+    plain, changed = StationaryGaussian.forward, list[bool]()
+
+    def slow(self, x, sigma):
+        if not changed:
+            changed.append(True)
+            write(photograph(40, 32).flip(2), scans / "-v.png")  # the first in the order of names
+        return plain(self, x, sigma)
+
+    monkeypatch.setattr(StationaryGaussian, "forward", slow)
+    assert undiffuse("restore", scans, *OPTIONS, "--out", tmp_path / "out").code == 0
+    again = undiffuse("restore", scans, *OPTIONS, "--out", tmp_path / "out")
+    assert "1 restored, 4 were there already" in again.out
+
+
+def test_a_plugin_that_changes_is_a_change(undiffuse, scans, tmp_path):
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("# one")
+    arguments = ["restore", scans, *OPTIONS, "--plugin", plugin, "--out", tmp_path / "out"]
+    assert undiffuse(*arguments).code == 0
+    assert "5 were there already" in undiffuse(*arguments).out
+    plugin.write_text("# two")
+    assert "5 restored" in undiffuse(*arguments).out
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems refuse such names themselves")
+def test_a_name_that_is_not_utf8_is_left_out(undiffuse, scans, tmp_path):
+    with open(os.fsencode(scans) + b"/\xff.png", "wb") as file:
+        file.write((scans / "a b.png").read_bytes())
+    done = undiffuse("restore", scans, *OPTIONS, "--out", tmp_path / "out")
+    assert done.code == 0 and "5 restored" in done.out and "1 name(s) that are not UTF-8 left out" in done.err

@@ -172,7 +172,8 @@ def test_the_command_of_every_option(tmp_path):
         "--save restored,record", "--plugin p 1.py --plugin p2.py", "--eta 0.1",
     ):  # fmt: skip
         assert said in given
-    assert len(words) == 3 + 2 * 9 + 1  # and nothing else
+    assert "--goal psnr --draws" in given  # each is the default of the other
+    assert len(words) == 3 + 2 * 11 + 1  # and nothing else
 
 
 def test_hostile_names_are_text(restored, undiffuse, photo, tmp_path):

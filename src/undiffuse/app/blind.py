@@ -20,7 +20,8 @@ def unblind(degrade: str, y: Tensor, sigma_y: float | None) -> tuple[str, BlurEs
     family, kept = _family(degrade)
     estimate = estimate_blur(y, family, sigma_y=sigma_y)
     if not estimate.certain:
-        best = f"; {estimate.degrade} is the best guess" if estimate.options else ""
+        found = estimate.options.get("std") or estimate.options.get("taps")
+        best = f"; {estimate.degrade} is the best guess" if found else ""
         raise ValueError(f"--blind: {estimate.reason}{best}; give the blur with --degrade if you know it")
     return ",".join((estimate.degrade, *kept)), estimate
 

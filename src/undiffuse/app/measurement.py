@@ -20,6 +20,7 @@ from undiffuse.restore import BlurEstimate, Problem, diagnose, estimate_sigma, m
 MAX_PIXELS, MAX_CHANNELS = 100_000_000, 64  # of a clean picture: a slip of the pen must not fill the memory
 LEAST_NOISE = 1e-6  # ten roundings of a float32 picture
 LEAST_SIDE = 16  # of a measurement that is looked at
+OF_DRAWS = {"deviation", "q05", "q50", "q95"}  # files that there are of two draws or more
 SIMULATED = "--noise auto estimates the noise of a --measured picture; a simulation needs a number"
 MEASUREMENT = -1  # the `draw` whose noise makes y; restorations are drawn with 0, 1, ...
 
@@ -39,11 +40,27 @@ class Measurement:
 
 def open_measurement(config: RestoreConfig) -> Measurement:
     """Read and check everything that a restoration needs. ValueError in one line for whatever is wrong."""
+    check_given(config)
+    return _measured(config) if config.measured else _simulated(config)
+
+
+def check_given(config: RestoreConfig) -> None:
+    """ValueError for settings that do not go together."""
     if isinstance(config.noise, float) and 0 < config.noise < LEAST_NOISE:
         raise ValueError(f"--noise {config.noise:g} is less than rounding; use 0 for noise-free data")
-    if config.blind and not config.measured:
-        raise ValueError("--blind estimates the blur of a --measured picture; a simulation has to be told it")
-    return _measured(config) if config.measured else _simulated(config)
+    if config.save is not None and config.draws == 1 and set(config.save) <= OF_DRAWS:
+        raise ValueError(f"--save {','.join(config.save)} is of several draws; give --draws 2 or more")
+    if not config.measured:
+        if config.noise == "auto":
+            raise ValueError(SIMULATED)
+        if config.reference is not None:
+            raise ValueError(
+                "--reference goes with --measured; a simulation compares with the picture itself"
+            )
+        if config.blind:
+            raise ValueError(
+                "--blind estimates the blur of a --measured picture; a simulation has to be told it"
+            )
 
 
 def check_terms(config: RestoreConfig) -> None:
@@ -55,21 +72,18 @@ def check_terms(config: RestoreConfig) -> None:
                 raise ValueError(f"no file '{value}', the {name} of '{term.name}'; check its name")
     name, first, given = parse_term(config.algorithm)
     if name != "auto":
+        given |= {n: str(v) for n in ("eta", "eta_b") if (v := getattr(config, n)) is not None}
         from_term(RESTORERS[name], first, given)
-    if config.noise == "auto" and not config.measured:
-        raise ValueError(SIMULATED)
+    check_given(config)
 
 
 def _simulated(config: RestoreConfig) -> Measurement:
-    if config.noise == "auto":
-        raise ValueError(SIMULATED)
-    if config.reference is not None:
-        raise ValueError("--reference goes with --measured; a simulation compares with the picture itself")
     picture = read(config.image)
     x = picture.pixels[None]
     if config.size is not None and parse_size(config.size, x.shape[1]) != x.shape[1:]:
         raise ValueError(f"--size {config.size} is not the size of '{config.image}'; it goes with --measured")
     A = build(config.degrade, tuple(x.shape[1:])).to(x.dtype)
+    assert config.noise != "auto"  # refused above
     sigma_y = 2 * (config.noise or 0.0)  # quoted in [0, 1], used in [-1, 1]
     noise = SeededNoise([image_seed(config.seed, config.image.stem, MEASUREMENT)])
     y = measure(A, x, sigma_y, noise)
@@ -110,7 +124,7 @@ def _measured(config: RestoreConfig) -> Measurement:
             )
     if estimate is not None:
         low, high = estimate.sigma_interval
-        error = max(error, (high - low) / (2 * sigma))
+        error = max(error, (high - low) / (2 * sigma)) if sigma > 0 else error
     told_of = tuple(notes)
     return Measurement(Problem(A, y, sigma_y), reference, error, picture.levels, told_of, config, estimate)
 

@@ -4,6 +4,7 @@ Data, not code: src/undiffuse/assets/presets.yaml, and files of the user's own, 
 says which run chose it and what that run measured.
 """
 
+import functools
 from collections.abc import Iterable
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -97,6 +98,7 @@ def preset_for(
     return None
 
 
+@functools.cache
 def builtin() -> tuple[Preset, ...]:
     """Those that come with the package."""
     with as_file(files("undiffuse.assets") / "presets.yaml") as path:

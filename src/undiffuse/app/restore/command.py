@@ -7,6 +7,7 @@ from typing import Any
 from undiffuse.config import RestoreConfig
 
 JOINED = ("save",)  # lists that are one option; the others are one option for each item
+TOGETHER = ("goal", "draws")  # the default of each depends on the other
 OF_FOLDERS = ("fleet", "workers")  # refused for a single picture
 SINGULAR = {"plugins": "plugin"}
 
@@ -16,7 +17,7 @@ def command(config: RestoreConfig) -> str:
     words = ["undiffuse", "restore", _positional(config.image)]
     for name, field in RestoreConfig.model_fields.items():
         value: Any = getattr(config, name)
-        if name == "image" or value is None or value == field.default:
+        if name == "image" or value is None or (value == field.default and name not in TOGETHER):
             continue
         flag = "--" + SINGULAR.get(name, name).replace("_", "-")
         if value is True:

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Progress
-from undiffuse.app.measurement import check_terms
 from undiffuse.app.restore.folder import pictures
-from undiffuse.app.restore.solve import Stage, solve
+from undiffuse.app.restore.many import check_folders
+from undiffuse.app.restore.solve import Stage, solve, together
 from undiffuse.app.restore.task import Priors, Task, prepare
+from undiffuse.app.series import evenly
 from undiffuse.config import RestoreConfig
 
 READ = 8  # pictures of a folder that are looked at, evenly chosen
@@ -45,7 +46,8 @@ def forecast(config: RestoreConfig) -> Iterator[Event]:
     tasks, count = _tasks(config)
     task = max(tasks, key=_pixels)
     yield from (Note(note) for note in task.measurement.notes)
-    one = task.config.model_copy(update={"draws": 1})
+    draws = min(config.draws, together(task, device))
+    one = task.config.model_copy(update={"draws": draws})
     trial = replace(task, config=one, method=task.method.on(task.method.sigmas[:2]))
     yield Progress(0, 1, "one step")
     began = time.perf_counter()
@@ -56,14 +58,14 @@ def forecast(config: RestoreConfig) -> Iterator[Event]:
             yield event
     seconds = time.perf_counter() - began
     memory = machine.memory(device)
-    steps, draws = len(task.method.sigmas) - 1, config.draws
+    steps, rounds = len(task.method.sigmas) - 1, config.draws / draws
     mean = sum(map(_pixels, tasks)) / len(tasks) / _pixels(task)  # cost is linear in pixels
     what = f"'{config.image.name}'" if not config.image.is_dir() else f"{count} pictures in '{config.image}'"
     held = memory.device_peak if memory.device_peak is not None else memory.resident_peak
-    calls = task.method.calls * draws
+    calls = task.method.calls * config.draws
     yield Done(
         Forecast(
-            what, task.problem.A.in_shape, task.asked(), calls, seconds * steps * draws * mean * count, held
+            what, task.problem.A.in_shape, task.asked(), calls, seconds * steps * rounds * mean * count, held
         )
     )
 
@@ -73,11 +75,12 @@ def _tasks(config: RestoreConfig) -> tuple[list[Task], int]:
     priors: Priors = {}
     if not config.image.is_dir():
         return [prepare(config, priors)], 1
-    check_terms(config)
+    check_folders(config)
     names, _ = pictures(config.image, config.out)
     found: list[Task] = []
     trouble = ""
-    for name in names[:: max(1, len(names) // READ)][:READ]:
+    for i in evenly(len(names), READ):
+        name = names[i]
         try:
             found.append(
                 prepare(config.model_copy(update={"image": config.image / name, "reference": None}), priors)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.linalg import LinAlgError  # pyright: ignore[reportPrivateImportUsage]
 
 from undiffuse.app import machine
 from undiffuse.app.events import Event, Progress
@@ -70,7 +71,7 @@ def local(
                 else:
                     yield event
         except (RuntimeError, MemoryError, ValueError) as error:
-            if not (isinstance(error, ValueError) or machine.out_of_memory(error)):
+            if not of_this_picture(error):
                 raise
             yield from failures(config, group, error)
         behind += len(group)
@@ -84,9 +85,16 @@ def _solved(group: list[Task], device: torch.device) -> Iterator[Event | Stage |
             yield Solved(group, event, time.perf_counter() - began, traces)
             return
         if isinstance(event, Stage):
+            if event.first and event.step == 0:
+                trace.clear()  # begun again, with a smaller batch
             taken = snapshot(group[0], event) if event.first else None
             trace += [taken] if taken else []
         yield event
+
+
+def of_this_picture(error: BaseException) -> bool:
+    """Whether the next picture may go well all the same: bad input, no memory, no convergence."""
+    return isinstance(error, ValueError | OSError | LinAlgError) or machine.out_of_memory(error)
 
 
 def failures(config: RestoreConfig, group: list[Task], error: BaseException) -> Iterator[Failed]:

@@ -43,8 +43,7 @@ def _pictures(result: Restored) -> dict[str, Tensor]:
             "q50": result.posterior.median[0],
             "q95": result.posterior.high[0],
         }
-        pictures |= {f"draw{number:03}": draw for number, draw in enumerate(result.draws)}
-    return pictures
+    return pictures | {f"draw{number:03}": draw for number, draw in enumerate(result.draws)}
 
 
 def _written(pixels: Tensor, stem: Path, levels: int | None) -> Path:

@@ -42,10 +42,6 @@ class Worker:
         *_, draws = (event for event in solve(held, self._device) if isinstance(event, Tensor))
         return draws, time.perf_counter() - began
 
-    def process(self) -> int:
-        """The number of its process, once it is ready."""
-        return os.getpid()
-
 
 def fleet(
     config: RestoreConfig, groups: Iterable[list[Task] | Failed], priors: Priors, total: int
@@ -55,6 +51,8 @@ def fleet(
     try:
         workers = _workers(ray, config, priors)
         yield Note(f"{len(workers)} workers")
+        if config.workers is not None and config.workers > len(workers):
+            yield Note("the cluster has no room for more of them")
         yield from _answers(ray, config, groups, workers, total)
     finally:
         ray.shutdown()
@@ -86,7 +84,8 @@ def _joined(config: RestoreConfig) -> Any:
 def _workers(ray: Any, config: RestoreConfig, priors: Priors) -> list[Any]:
     resources = ray.cluster_resources()
     gpus = 0 if config.device == "cpu" else int(resources.get("GPU", 0))
-    count = config.workers or gpus or int(resources.get("CPU", 1))
+    room = gpus or max(1, int(resources.get("CPU", 1)))  # an actor without a place would wait for ever
+    count = min(config.workers or room, room)
     kind = ray.remote(Worker).options(
         num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=RETRIES, max_task_retries=RETRIES
     )
@@ -106,10 +105,9 @@ def _answers(
                 yield group
                 continue
             worker = idle.pop()
-            sent = [replace(task, opened=Opened(nn.Identity(), task.config.prior)) for task in group]
-            running[worker.solve.remote(sent)] = group, worker
+            running[worker.solve.remote([_light(task) for task in group])] = group, worker
         if not running:
-            return
+            break
         yield Progress(done, total, "restoring")
         (answer,), _ = ray.wait(list(running), num_returns=1)
         group, worker = running.pop(answer)
@@ -121,9 +119,20 @@ def _answers(
             if not (isinstance(error.cause, ValueError) or machine.out_of_memory(error.cause)):
                 raise
             yield from failures(config, group, error.cause)
-        except ray.exceptions.RayActorError:
+        except ray.exceptions.RayError as error:  # the worker is gone for good
             idle.remove(worker)
-            told = f"its worker died, and {RETRIES} others after it; see that the machines have the memory"
+            told = f"its worker died ({type(error).__name__}); see that the machines have the memory"
             yield from failures(config, group, ValueError(told))
         else:
             yield Solved(group, draws, seconds, [()] * len(group))
+    for group in coming:
+        if isinstance(group, Failed):
+            yield group
+        else:
+            yield from failures(config, group, ValueError("no worker is left; run the same command again"))
+
+
+def _light(task: Task) -> Task:
+    """Without what a worker has already or does not need."""
+    bare = replace(task.measurement, reference=None)
+    return replace(task, opened=Opened(nn.Identity(), task.config.prior), measurement=bare)

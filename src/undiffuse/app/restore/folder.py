@@ -18,7 +18,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy")
 # What decides the pixels; a picture that was done with the same is not done again.
 DECIDES = (
     "degrade", "measured", "blind", "noise", "size", "prior", "label", "guidance", "algorithm", "steps", "eta", "eta_b",
-    "goal", "preset", "draws", "seed", "window", "save",
+    "goal", "preset", "draws", "seed", "window", "save", "lpips",
 )  # fmt: skip
 
 
@@ -33,9 +33,14 @@ def pictures(root: Path, out: Path) -> tuple[list[str], tuple[str, ...]]:
         here = Path(at)
         left["linked folder(s)"] += sum((here / name).is_symlink() for name in folders)
         folders[:] = [n for n in folders if not n.startswith(".") and (here / n).resolve() != avoid]
+        results = [n for n in folders if (here / n / MANIFEST).exists()]
+        left["folder(s) of results"] += len(results)
+        folders[:] = [n for n in folders if n not in results]
         for name in names:
             path = here / name
-            if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+            if not encodable(name):
+                left["name(s) that are not UTF-8"] += 1
+            elif name.startswith(".") or path.suffix.lower() not in SUFFIXES:
                 left["other or hidden file(s)"] += 1
             elif path.is_symlink() and not path.resolve().is_relative_to(top):
                 left["link(s) that lead out of the folder"] += 1
@@ -48,6 +53,11 @@ def pictures(root: Path, out: Path) -> tuple[list[str], tuple[str, ...]]:
     return sorted(found), tuple(f"{count} {what} left out" for what, count in left.items() if count)
 
 
+def encodable(name: str) -> bool:
+    """Whether a report can hold it."""
+    return "\ufffd" not in os.fsencode(name).decode(errors="replace")
+
+
 def _refuse(error: OSError) -> None:
     raise ValueError(f"'{error.filename}' cannot be listed ({error.strerror}); check its rights")
 
@@ -55,9 +65,10 @@ def _refuse(error: OSError) -> None:
 def settings(config: RestoreConfig, weights: Mapping[str, str | None]) -> str:
     """A hash of all that decides the pixels beside the picture: settings, files they name, weights, version."""
     told = {name: value for name, value in config.model_dump(mode="json").items() if name in DECIDES}
-    named = [*files(config.degrade), *([config.preset] if config.preset else [])]
+    named = [*files(config.degrade), *([config.preset] if config.preset else []), *config.plugins]
+    told["compared"] = config.reference is not None
     told["files"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in named]
-    told["weights"], told["undiffuse"] = dict(weights), versions()["undiffuse"]
+    told |= {"weights": dict(weights), **versions()}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -77,6 +88,12 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": content}
 
 
+def stamp(path: Path) -> list[int]:
+    """Size and time of change, which tell whether somebody wrote to it since."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
 class Manifest:
     """OUT/manifest.jsonl. The last line of a picture counts; a line that was cut off by a kill does not."""
 
@@ -85,18 +102,18 @@ class Manifest:
         self.lines: dict[str, dict[str, Any]] = {line["image"]: line for line in _lines(self.path)}
 
     def done(self, root: Path, name: str, settings: str) -> bool:
-        """Whether the picture was restored with these settings, is as it was then, and its files are there."""
+        """Whether the picture was restored with these settings, and it and its files are as they were then."""
         line = self.lines.get(name)
         if line is None or line.get("status") != "done" or line.get("settings") != settings:
             return False
-        if not all((self._out / file).is_file() for file in line["files"]):
-            return False
         try:
+            if [stamp(self._out / file) for file in line["files"]] != line["stamps"]:
+                return False
             status, before = (root / name).stat(), line["input"]
             if (status.st_size, status.st_mtime_ns) == (before["bytes"], before["mtime_ns"]):
                 return True
             return fingerprint(root / name)["sha256"] == before["sha256"]
-        except OSError:
+        except (OSError, KeyError):  # a line of an earlier version has no stamps
             return False
 
     def add(self, line: dict[str, Any]) -> None:
@@ -141,13 +158,12 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def entry(
-    result: Restored, name: str, row: dict[str, Any], paths: list[str], settings: str
+    result: Restored, row: dict[str, Any], paths: list[Path], seen: dict[str, Any], settings: str, out: Path
 ) -> dict[str, Any]:
-    """The line of a restored picture."""
+    """The line of a restored picture; `seen`: its fingerprint before it was read."""
     told = {key: number(value, 6) if isinstance(value, float) else value for key, value in row.items()}
     return {
         **told,
-        "image": name,
         "status": "done",
         "image_seed": result.task.seed(0),
         "calls": result.method.calls,
@@ -156,7 +172,8 @@ def entry(
         "operator": operator_hash(result.config, result.task.problem.A.in_shape),
         "versions": versions(),
         "notes": list(result.measurement.notes),
-        "files": paths,
-        "input": fingerprint(result.config.image),
+        "files": [path.relative_to(out).as_posix() for path in paths],
+        "stamps": [stamp(path) for path in paths],
+        "input": seen,
         "settings": settings,
     }

@@ -11,14 +11,15 @@ import torch
 from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Saved
 from undiffuse.app.measurement import check_terms
+from undiffuse.app.presets import read_presets
 from undiffuse.app.priors import open_prior
-from undiffuse.app.restore.engine import Failed, Solved, engine
+from undiffuse.app.restore.engine import Failed, Solved, engine, of_this_picture
 from undiffuse.app.restore.files import AMONG_OTHERS, save
-from undiffuse.app.restore.folder import Manifest, entry, pictures, settings
+from undiffuse.app.restore.folder import MANIFEST, SUFFIXES, Manifest, entry, fingerprint, pictures, settings
 from undiffuse.app.restore.report import section, write_folder_report
 from undiffuse.app.restore.result import judge
 from undiffuse.app.restore.solve import alike, together
-from undiffuse.app.restore.task import AUTO, Priors, Task, network_of_lpips, prepare
+from undiffuse.app.restore.task import AUTO, Priors, Task, check_prior, network_of_lpips, prepare
 from undiffuse.config import RestoreConfig
 
 SHOWN = 12  # pictures in the report
@@ -38,22 +39,24 @@ class Batch:
 
 def run_folder(config: RestoreConfig) -> Iterator[Event]:
     """Restore what is not restored yet. ValueError, before anything is written, for what no picture can have."""
-    check_terms(config)
-    _check_folders(config)
+    check_folders(config)
     names, left = pictures(config.image, config.out)
     device = machine.device(config.device)
     outputs.check_writable(config.out)
     chosen = AUTO if config.prior == "auto" else (config.prior,)
     priors: Priors = {name: open_prior(name) for name in chosen}
     mark = settings(config, {name: opened.sha256 for name, opened in priors.items()})
-    work = _Work(config, Manifest(config.out), mark)
-    todo = [name for name in names if not work.manifest.done(config.image, name, mark)]
+    for opened in priors.values():
+        check_prior(config, opened)
     yield Note("; ".join((f"{len(names)} pictures in '{config.image}'", *left)))
-    if kept := len(names) - len(todo):
-        yield Note(f"{kept} are restored already")
     outputs.make_folder(config.out)
     with outputs.alone(config.out, wait=False):
-        groups = _groups(_tasks(config, names, todo, priors), device)
+        work = _Work(config, Manifest(config.out), mark)
+        owners = _owners(names)
+        todo = [n for n in names if owners[n] != n or not work.manifest.done(config.image, n, mark)]
+        if kept := len(names) - len(todo):
+            yield Note(f"{kept} are restored already")
+        groups = _groups(_tasks(config, owners, todo, priors, work.seen), device)
         for event in engine(config, groups, priors, device, len(todo)):
             if isinstance(event, Solved):
                 for number in range(len(event.tasks)):
@@ -64,10 +67,17 @@ def run_folder(config: RestoreConfig) -> Iterator[Event]:
                 yield event
         yield from work.close(names)
     rows = tuple(work.manifest.lines[name] for name in names if name in work.manifest.lines)
-    yield Done(Batch(config.out, len(todo) - len(work.failed), kept, tuple(work.failed), rows))
+    yield Done(Batch(config.out, work.done, kept, tuple(work.failed), rows))
 
 
-def _check_folders(config: RestoreConfig) -> None:
+def check_folders(config: RestoreConfig) -> None:
+    """ValueError for settings that no picture can have, and for folders that would mix or be overwritten."""
+    check_terms(config)
+    if config.preset is not None:
+        read_presets(config.preset)
+    for name in (outputs.TABLE, outputs.REPORT):
+        if (config.out / name).exists() and not (config.out / MANIFEST).exists():
+            raise ValueError(f"'{config.out}' holds a {name} that is of no folder; choose another --out")
     if config.out.resolve() == config.image.resolve():
         raise ValueError(f"the results would mix with the pictures in '{config.out}'; choose another --out")
     if config.reference is not None and not config.reference.is_dir():
@@ -76,39 +86,65 @@ def _check_folders(config: RestoreConfig) -> None:
         )
 
 
+def _owners(names: list[str]) -> dict[str, str]:
+    """For each picture the one that has its results: the first of those that differ in their ending only."""
+    first: dict[str, str] = {}
+    return {name: first.setdefault(str(Path(name).with_suffix("")), name) for name in names}
+
+
 def _tasks(
-    config: RestoreConfig, names: list[str], todo: list[str], priors: Priors
+    config: RestoreConfig,
+    owners: dict[str, str],
+    todo: list[str],
+    priors: Priors,
+    seen: dict[str, dict[str, Any]],
 ) -> Iterator[Task | Failed]:
-    """Pictures made ready, one after another, or what is wrong with them."""
-    owners: dict[str, str] = {}
-    for name in names:
-        owners.setdefault(str(Path(name).with_suffix("")), name)
+    """Pictures made ready, one after another, or what is wrong with them. `seen`: filled with what was read."""
+    references = _References(config.reference)
     for name in todo:
-        first = owners[str(Path(name).with_suffix(""))]
         try:
-            if first != name:
-                raise ValueError(f"'{first}' has the same name but for its ending: they would share results")
+            if owners[name] != name:
+                raise ValueError(
+                    f"'{owners[name]}' has the same name but for its ending: they would share results"
+                )
             if len(os.fsencode(f"{Path(name).stem}_deviation.png")) > outputs.LONGEST:
                 raise ValueError("its name is too long for names such as NAME_deviation.png; shorten it")
-            if "\ufffd" in os.fsencode(name).decode(errors="replace"):
-                raise ValueError("its name is not UTF-8; rename it")
-            own: dict[str, Any] = {"image": config.image / name}
-            if config.reference is not None:
-                own["reference"] = _reference(config.reference, name)
+            own = {"image": config.image / name, "reference": references.of(name)}
+            seen[name] = fingerprint(config.image / name)
             yield prepare(config.model_copy(update=own), priors)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            if not of_this_picture(error):
+                raise
             yield Failed(name, str(error))
 
 
-def _reference(folder: Path, name: str) -> Path:
-    """The file of the same name, else of the same name but for its ending."""
-    wanted = folder / name
-    if wanted.is_file():
-        return wanted
-    found = sorted(path for path in wanted.parent.glob("*") if path.stem == wanted.stem and path.is_file())
-    if not found:
-        raise ValueError(f"no reference '{wanted}'; add it, or leave out --reference")
-    return found[0]
+class _References:
+    """Clean pictures of the same names, or of the same names but for their endings."""
+
+    def __init__(self, folder: Path | None):
+        self._folder = folder
+        self._known: dict[Path, dict[str, list[Path]]] = {}  # of each folder by name without ending
+
+    def of(self, name: str) -> Path | None:
+        """The reference of a picture; None if there are none at all, ValueError if it has none, or two."""
+        if self._folder is None:
+            return None
+        wanted = self._folder / name
+        if wanted.is_file():
+            return wanted
+        found = self._of_folder(wanted.parent).get(wanted.stem, [])
+        if len(found) == 1:
+            return found[0]
+        what = "no reference" if not found else f"{len(found)} references for"
+        raise ValueError(f"{what} '{wanted}'; expected one, or leave out --reference")
+
+    def _of_folder(self, folder: Path) -> dict[str, list[Path]]:
+        if folder not in self._known:
+            known = self._known.setdefault(folder, {})
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if path.suffix.lower() in SUFFIXES and path.is_file():
+                    known.setdefault(path.stem, []).append(path)
+        return self._known[folder]
 
 
 def _groups(found: Iterable[Task | Failed], device: torch.device) -> Iterator[list[Task] | Failed]:
@@ -119,7 +155,8 @@ def _groups(found: Iterable[Task | Failed], device: torch.device) -> Iterator[li
             yield task
             continue
         alone = device.type == "cpu" and task.config.batch == "auto"
-        room = 1 if alone else max(1, together(task, device) // task.config.draws)
+        estimated = task.config.measured and task.config.noise == "auto"  # no other has this noise level
+        room = 1 if alone or estimated else max(1, together(task, device) // task.config.draws)
         group = next((group for group in waiting if alike(group[0], task)), None)
         if group is None:
             waiting.append(group := [])
@@ -137,6 +174,8 @@ class _Work:
     def __init__(self, config: RestoreConfig, manifest: Manifest, mark: str):
         self.config, self.manifest, self.mark = config, manifest, mark
         self.failed: list[Failed] = []
+        self.seen: dict[str, dict[str, Any]] = {}
+        self.done = 0
         self._sections: list[dict[str, Any]] = []
         self._lpips = network_of_lpips(config)
 
@@ -151,16 +190,22 @@ class _Work:
         """Files of one picture of a group, and its line."""
         task, out = solved.tasks[number], self.config.out
         name = task.config.image.relative_to(self.config.image).as_posix()
+        seconds = solved.seconds / len(solved.tasks)
         try:
-            seconds = solved.seconds / len(solved.tasks)
             result = judge(task, solved.draws[number], seconds, solved.trace[number], self._lpips)
-            stem = out / Path(name).with_suffix("")
-            outputs.make_folder(stem.parent)
-            made = [path.relative_to(out).as_posix() for path in save(result, stem, self._kinds)]
-        except ValueError as error:
+        except (ValueError, RuntimeError, MemoryError) as error:
+            if not of_this_picture(error):
+                raise
             yield self.fail(Failed(name, str(error)))
             return
-        self.manifest.add(entry(result, name, outputs.row(result, name), made, self.mark))
+        stem = out / Path(name).with_suffix("")
+        outputs.make_folder(stem.parent)
+        made = list(
+            save(result, stem, self._kinds)
+        )  # a full disk ends the run: no other picture would do better
+        seen = self.seen.pop(name)
+        self.manifest.add(entry(result, outputs.row(result, name), made, seen, self.mark, out))
+        self.done += 1
         if len(self._sections) < SHOWN:
             self._sections.append(section(result, name))
 

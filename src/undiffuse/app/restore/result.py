@@ -19,7 +19,9 @@ from undiffuse.metrics import LPIPS, psnr, quality
 from undiffuse.operators.base import LinearOperator
 from undiffuse.restore import Certificate, Posterior, certify, summarise
 
-WORTH = 4_000_000  # pixels up to which the saved picture is measured as well: it takes as long as the first time
+WORTH = (
+    4_000_000  # pixels up to which the saved picture is measured as well: it takes as long as the first time
+)
 
 
 @dataclass(frozen=True, slots=True)

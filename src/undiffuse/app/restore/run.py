@@ -11,6 +11,7 @@ from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.measurement import files
 from undiffuse.app.restore.files import ALONE, save
+from undiffuse.app.restore.folder import MANIFEST
 from undiffuse.app.restore.result import judge
 from undiffuse.app.restore.solve import Stage, solve
 from undiffuse.app.restore.task import network_of_lpips, prepare
@@ -27,6 +28,10 @@ def run(config: RestoreConfig, *, dry: bool = False) -> Iterator[Event]:
     for path in (config.image, config.out):
         if "\ufffd" in os.fsencode(path).decode(errors="replace"):
             raise ValueError(f"the name '{path}' is not UTF-8, so that no report can hold it; rename it")
+    if not config.image.is_dir() and (config.fleet is not None or config.workers is not None):
+        raise ValueError(
+            "--fleet and --workers are for a folder of pictures, and this is one; leave them out"
+        )
     if dry:
         from undiffuse.app.restore.dry import forecast
 
@@ -35,10 +40,6 @@ def run(config: RestoreConfig, *, dry: bool = False) -> Iterator[Event]:
         from undiffuse.app.restore.many import run_folder
 
         yield from run_folder(config)
-    elif config.fleet is not None or config.workers is not None:
-        raise ValueError(
-            "--fleet and --workers are for a folder of pictures, and this is one; leave them out"
-        )
     else:
         yield from _run_one(config)
 
@@ -48,6 +49,8 @@ def _run_one(config: RestoreConfig) -> Iterator[Event]:
     device = machine.device(config.device)
     inputs = [config.image, *files(config.degrade)] + ([config.reference] if config.reference else [])
     outputs.check_folder(config.out, task.name, inputs)
+    if (config.out / MANIFEST).exists():
+        raise ValueError(f"'{config.out}' holds the results of a folder; choose another folder with --out")
     yield from (Note(note) for note in task.measurement.notes)
     yield Note(task.asked())
     began, draws, trace = time.perf_counter(), torch.empty(0), list[Snapshot]()
@@ -56,6 +59,8 @@ def _run_one(config: RestoreConfig) -> Iterator[Event]:
             draws = event[0]
         elif isinstance(event, Stage):
             yield Progress(event.done, event.total, config.image.name)
+            if event.first and event.step == 0:
+                trace.clear()  # begun again, with a smaller batch
             taken = snapshot(task, event) if event.first else None
             trace += [taken] if taken else []
         else:

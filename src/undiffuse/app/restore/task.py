@@ -69,14 +69,20 @@ def prepare(config: RestoreConfig, priors: Priors) -> Task:
     if config.prior == "auto":
         config = config.model_copy(update={"prior": AUTO[shape[0] != 3]})
     opened = priors.get(config.prior) or priors.setdefault(config.prior, open_prior(config.prior))
+    label = check_prior(config, opened)
+    in_windows(opened, denoiser(opened), shape, config.window)  # refuses what the prior cannot take
+    return Task(config, opened, label, measurement, choose(config, measurement.problem, opened))
+
+
+def check_prior(config: RestoreConfig, opened: Opened) -> int | None:
+    """The class that is asked for. ValueError for what this prior cannot be asked, whatever the picture."""
     label = None if config.label is None else label_of(opened, config.label)
     check_guidance(opened, label, config.guidance)
     if opened.prior is not None and opened.prior.conditions:
         raise ValueError(
-            f"the prior '{config.prior}' is conditioned on a picture; use undiffuse sample --low-res"
+            f"the prior '{opened.name}' is conditioned on a picture; use undiffuse sample --low-res"
         )
-    in_windows(opened, denoiser(opened), shape, config.window)  # refuses what the prior cannot take
-    return Task(config, opened, label, measurement, choose(config, measurement.problem, opened))
+    return label
 
 
 def choose(config: RestoreConfig, problem: Problem, opened: Opened) -> Method:
@@ -113,7 +119,8 @@ def _chosen(config: RestoreConfig, problem: Problem, opened: Opened) -> Choice:
     if config.preset is not None:
         raise ValueError(
             f"'{config.preset}' has no preset for the prior '{opened.name}', {kind_of(problem.A)}, noise "
-            f"{problem.sigma_y / 2:.3g} and the goal {config.goal}; leave out --preset, or tune one for it"
+            f"{problem.sigma_y / 2:.3g}, the goal {config.goal} and {config.draws} draws; leave out --preset, or "
+            "tune one for it"
         )
     several = config.draws > 1
     if not isinstance(problem.A, LinearOperator):

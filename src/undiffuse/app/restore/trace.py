@@ -47,7 +47,9 @@ def snapshot(task: Task, stage: Stage) -> Snapshot | None:
         calls=stage.step * task.method.calls // steps,
         picture=small[0],
         psnr=None if reference is None else psnr(x0, reference).item(),
-        ssim=ssim(x0, reference).item() if reference is not None and _telling(stage.step, steps, x0) else None,
+        ssim=ssim(x0, reference).item()
+        if reference is not None and _telling(stage.step, steps, x0)
+        else None,
     )
 
 
