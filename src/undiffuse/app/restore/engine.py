@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.linalg import LinAlgError  # pyright: ignore[reportPrivateImportUsage]
 
 from undiffuse.app import machine
 from undiffuse.app.events import Event, Progress
@@ -94,7 +93,8 @@ def _solved(group: list[Task], device: torch.device) -> Iterator[Event | Stage |
 
 def of_this_picture(error: BaseException) -> bool:
     """Whether the next picture may go well all the same: bad input, no memory, no convergence."""
-    return isinstance(error, ValueError | OSError | LinAlgError) or machine.out_of_memory(error)
+    apart = torch.linalg.LinAlgError  # pyright: ignore[reportPrivateImportUsage]
+    return isinstance(error, ValueError | OSError | apart) or machine.out_of_memory(error)
 
 
 def failures(config: RestoreConfig, group: list[Task], error: BaseException) -> Iterator[Failed]:
