@@ -38,7 +38,11 @@ TASKS: dict[Kind, str] = {
     "colour": "color",
     "noise": "deno",
 }
-NOISE = {0.0: (0.0, 0.005), 0.02: (0.005, 0.035), 0.05: (0.035, 0.15)}  # measured at the first, used from .. to
+NOISE = {
+    0.0: (0.0, 0.005),
+    0.02: (0.005, 0.035),
+    0.05: (0.035, 0.15),
+}  # measured at the first, used from .. to
 ANSWERS = ("dpir@20", "diffpir@20@1", "ddrm@20")
 DRAWS = ("ddrm@20", "diffpir@20@1", "diffpir:zeta=1@20@1")
 SEVERAL = 8
