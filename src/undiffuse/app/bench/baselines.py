@@ -137,7 +137,7 @@ def _reduction(problem: Problem, name: str) -> None:
 
 def _bm3d():
     try:
-        import bm3d
+        import bm3d  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ValueError("needs the package bm3d; pip install bm3d (free for non-commercial use)") from None
     return bm3d
