@@ -20,7 +20,13 @@ from undiffuse.core.images import read, write
 def shell(*arguments: object, **options: object) -> subprocess.Popen[str]:
     """The command line in a process of its own."""
     command = [sys.executable, "-m", "undiffuse", *map(str, arguments)]
-    return subprocess.Popen(command, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, **pipes, preexec_fn=interruptible, **options)
+
+
+def interruptible() -> None:
+    """A shell's background job ignores Ctrl-C, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(
@@ -194,21 +200,13 @@ def on_a_terminal(*arguments: object) -> str:
 
 
 def test_a_bar_for_long_runs_only(tmp_path: Path):
+    write(photograph(24, 24), tmp_path / "s.png")
     write(photograph(160, 200), tmp_path / "p.png")
-    command = [
-        "restore",
-        tmp_path / "p.png",
-        "--degrade",
-        "sr2",
-        "--out",
-        tmp_path / "o",
-        "--algorithm",
-        "ddrm",
-    ]
-    short = on_a_terminal(*command, "--steps", 2)
+    options = ["--degrade", "sr2", "--algorithm", "ddrm", "--out", tmp_path / "o"]
+    short = on_a_terminal("restore", tmp_path / "s.png", *options, "--steps", 2, "--prior", "photo-gaussian")
     assert "\x1b" not in short and "━" not in short
-    long = on_a_terminal(*command, "--steps", 500)
-    assert "/500" in long and "left" in long
+    long = on_a_terminal("restore", tmp_path / "p.png", *options, "--steps", 200)
+    assert "/200" in long and "left" in long
     assert all(
         "━" not in line.split("\x1b[2K")[-1]
         for line in long.split("\r\n")

@@ -352,7 +352,10 @@ def test_arrays_of_labels(classes, tmp_path):
 
 def test_an_interrupt_leaves_whole_pictures(photos):
     command = [sys.executable, "-m", "undiffuse", "sample", str(photos), "--n", "5000", "--batch", "2"]
-    going = subprocess.Popen([*command, "--steps", "5"], stderr=subprocess.PIPE, text=True)
+    heard = {
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    }  # a background job ignores it
+    going = subprocess.Popen([*command, "--steps", "5"], stderr=subprocess.PIPE, text=True, **heard)
     out, until = photos / "samples", time.monotonic() + 30
     while not (out / "00003.png").exists() and time.monotonic() < until:
         time.sleep(0.05)
