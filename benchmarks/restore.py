@@ -301,12 +301,14 @@ def main() -> None:
     clean, parts = crops(given.files), given.parts.split(",")
     setup = f"`{given.prior}`, {SIDE} x {SIDE}, {', '.join(p.name for p in given.files)}; torch {torch.__version__}, "
     setup += f"{torch.get_num_threads()} thread(s), float32, CPU; medians of {given.repeats}."
-    found: dict[str, Any] = json.loads(given.output.read_text()) if given.output.exists() else {}
+    found: dict[str, Any] = {}
     if "overhead" in parts:
         rows = overhead(prior, net, clean[:1], given.tasks.split(";"), given.repeats)
         found["overhead"] = {"setup": setup, "rows": rows}
     if "beside" in parts and given.ddrm:
         found["beside"] = {"setup": setup, "rows": beside(prior, net, clean, given.ddrm, given)}
+    kept = json.loads(given.output.read_text()) if given.output.exists() else {}
+    found = {**kept, **found}
     given.output.write_text(json.dumps(found, indent=1) + "\n")
     given.output.with_suffix(".md").write_text(report(found))
 
