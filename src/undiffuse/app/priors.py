@@ -92,6 +92,8 @@ def _from_file(text: str, path: Path) -> Opened:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     found = load(path)
+    if isinstance(found.prior.net, Photo):  # a fifth faster on a CPU; other networks gain nothing in float32
+        found.prior.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Opened(found.prior, text, digest, found.config, found.facts)
 
 
