@@ -1,4 +1,4 @@
-"""Lists of what there is: degradations, algorithms, samplers, priors."""
+"""Lists of what there is: degradations, algorithms, samplers."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def degradations(plugin: Plugins = []) -> None:  # noqa: B006
     from undiffuse.registry import OPERATORS
 
     load_plugins(plugin)
-    _listing(OPERATORS)
+    listing(OPERATORS)
 
 
 @app.command(epilog="Example: undiffuse algorithms")
@@ -26,7 +26,7 @@ def algorithms(plugin: Plugins = []) -> None:  # noqa: B006
     from undiffuse.registry import RESTORERS
 
     load_plugins(plugin)
-    _listing(RESTORERS)
+    listing(RESTORERS)
 
 
 @app.command(epilog="Example: undiffuse samplers")
@@ -36,20 +36,10 @@ def samplers(plugin: Plugins = []) -> None:  # noqa: B006
     from undiffuse.registry import SAMPLERS
 
     load_plugins(plugin)
-    _listing(SAMPLERS)
+    listing(SAMPLERS)
 
 
-@app.command(epilog="Example: undiffuse priors")
-def priors(plugin: Plugins = []) -> None:  # noqa: B006
-    """List the priors."""
-    from undiffuse import checkpoints, priors  # noqa: F401
-    from undiffuse.registry import PRIORS
-
-    load_plugins(plugin)
-    _listing(PRIORS)
-
-
-def _listing(table: Any) -> None:
+def listing(table: Any) -> None:
     """Every name with what it is, an example, and its options or the name whose options it fixes."""
     from undiffuse.config import describe
 
