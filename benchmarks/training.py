@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 LIBRARIES = ("ours", "diffusers")
 PARTS = ("fp32", "bf16", "channels_last", "compiled")
+ONE_COMPILER = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}  # workers would hold the pipe open after their parent
 KEEP_LESS = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # of the C library
 
 
@@ -241,7 +242,7 @@ def child(library: str, name: str, mode: str, device: str, task: str) -> None:
 
 def start(library: str, name: str, mode: str, device: str, task: str) -> "subprocess.Popen[str]":
     command = [sys.executable, __file__, "--child", json.dumps([library, name, mode, device, task])]
-    env = {**os.environ, **(KEEP_LESS if task == "memory" else {})}
+    env = {**os.environ, **ONE_COMPILER, **(KEEP_LESS if task == "memory" else {})}
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
 
 

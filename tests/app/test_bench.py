@@ -443,7 +443,6 @@ def test_response_is_the_kernel(tmp_path):
     assert found.shape == (3, 5) and np.abs(found - kernel).max() < 1e-6
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("task, name", [("deno", "bm3d"), ("deblur_gauss", "bm3d_deblur")])
 def test_bm3d_improves_on_what_it_is_given(task, name):
     pytest.importorskip("bm3d")

@@ -104,7 +104,8 @@ def bm3d_deblur(problem: Problem, given: Given, /) -> Tensor:
         np, "trapz", np.trapezoid, create=True
     ):  # bm4d 4.2 calls it; numpy 2.4 has dropped the name
         for plane in z.split(1, 1):
-            answer = package.bm3d_deblurring(_unit(plane)[..., 0], max(problem.sigma_y / 2, QUIET), kernel)
+            # (H, W, 1): of a plane (H, W) the package makes H channels
+            answer = package.bm3d_deblurring(_unit(plane), max(problem.sigma_y / 2, QUIET), kernel)
             found.append(_back(answer, problem.y))
     return torch.cat(found, 1)[:, :, edge:-edge, edge:-edge]
 
