@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from tests.small import CLASSES, PHOTO, changed, prior_of, stored
-from undiffuse.checkpoints import PriorConfig, described, load, native, save
+from undiffuse.checkpoints import PriorConfig, described, native, save
+from undiffuse.checkpoints.native import load
 
 EPS = changed(CLASSES, {"num_classes": None, "null_class": False}, prediction="eps", schedule="cosine",
               num_classes=None, null_class=False, classes=None)  # fmt: skip

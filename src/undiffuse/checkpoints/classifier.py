@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pydantic
+from torch import nn
 
 from undiffuse.checkpoints.described import WIDEST, Described, read, write
-from undiffuse.checkpoints.native import Count, file_of
-from undiffuse.priors import DiscreteSchedule, NoisyClassifier, schedules
+from undiffuse.checkpoints.native import Beta, Count, Schedule, discrete, file_of
+from undiffuse.priors import DiscreteSchedule, NoisyClassifier
 
 KIND = "undiffuse classifier 1"
 
@@ -16,8 +17,11 @@ KIND = "undiffuse classifier 1"
 class NoisyClassifierConfig(Described):
     """What turns weights into a classifier."""
 
-    schedule: Literal["linear", "cosine", "cos6", "quad", "sigmoid"]
+    schedule: Schedule
     timesteps: Annotated[int, pydantic.Field(ge=2, le=WIDEST)] = 1000
+    beta_start: Beta | None = None
+    beta_end: Beta | None = None
+    time_scale: Annotated[float, pydantic.Field(gt=0)] = 1.0  # the network is told time_scale * timestep
     channels: Count
     size: tuple[Count, Count]  # height, width of the images it was trained on
     num_classes: Count
@@ -33,11 +37,15 @@ class NoisyClassifierConfig(Described):
 
     def discrete(self) -> DiscreteSchedule:
         """Its levels."""
-        return DiscreteSchedule.from_betas(getattr(schedules, self.schedule)(self.timesteps))
+        return discrete(self.schedule, self.timesteps, self.beta_start, self.beta_end)
 
     def build(self) -> NoisyClassifier:
         """The classifier, its network freshly initialised."""
-        return NoisyClassifier(self.build_network(), self.discrete())
+        return self.around(self.build_network())
+
+    def around(self, net: nn.Module) -> NoisyClassifier:
+        """The classifier around a network of this configuration."""
+        return NoisyClassifier(net, self.discrete(), self.time_scale)
 
 
 def save_classifier(
@@ -50,4 +58,4 @@ def save_classifier(
 def load_classifier(path: str | Path) -> tuple[NoisyClassifier, NoisyClassifierConfig, Mapping[str, Any]]:
     """The classifier of a file, or of a run's folder. ValueError, in one line, for a file that holds none."""
     net, config, facts = read(file_of(path), KIND, NoisyClassifierConfig, "classifier")
-    return NoisyClassifier(net, config.discrete()), config, facts
+    return config.around(net), config, facts

@@ -3,6 +3,7 @@
 import functools
 import tomllib
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
@@ -24,13 +25,20 @@ class Known(Options):
     size: int  # pixels a side
     low_res: str | None = None  # the degradation of the picture that an upsampler enlarges
     data: str
-    licence: str | None = None
+    licence: str | None = None  # of the publisher's repository
     url: str | None = None
     mirrors: tuple[str, ...] = ()
+    parameters: int  # of the network: 4 bytes each, and a little more
     bytes: int | None = None
     md5: str | None = None
     sha256: str | None = None
+    hashed_by: Literal["publisher", "users"] = "publisher"  # who computed the checksum
     note: str | None = None
+
+    def is_named(self, path: Path) -> bool:
+        """Whether a file is called as this one is published."""
+        whole = path.absolute().as_posix()
+        return any(whole.endswith(f"/{name}") for name in self.files)
 
     @property
     def is_classifier(self) -> bool:

@@ -16,6 +16,8 @@ EDM_RANGE = (0.002, 80.0)  # of sigma (Karras et al. 2022, table 1)
 IN_A_RUN = "prior.safetensors"
 
 Count = Annotated[int, pydantic.Field(ge=1, le=WIDEST)]
+Beta = Annotated[float, pydantic.Field(gt=0, lt=1)]
+Schedule = Literal["linear", "cosine", "cos6", "quad", "sigmoid"]
 
 
 class PriorConfig(Described):
@@ -23,20 +25,26 @@ class PriorConfig(Described):
 
     prediction: Literal["eps", "v", "x0", "edm"]
     sigma_data: Annotated[float, pydantic.Field(gt=0)] = 0.5
-    schedule: Literal["linear", "cosine", "cos6", "quad", "sigmoid"] | None = None
+    schedule: Schedule | None = None
     timesteps: Annotated[int, pydantic.Field(ge=2, le=WIDEST)] = 1000
+    beta_start: Beta | None = (
+        None  # ends of linear, quad and sigmoid as they are, for any number of timesteps;
+    )
+    beta_end: Beta | None = None  # None: 1e-4 and 0.02, of linear times 1000 / timesteps
+    time_scale: Annotated[float, pydantic.Field(gt=0)] = 1.0  # the network is told time_scale * timestep
     channels: Count
     size: tuple[Count, Count] | None = None  # height, width of the images it was trained on
     num_classes: Count | None = None
     null_class: bool = False
     classes: tuple[str, ...] | None = None
     low_res: str | None = None  # the degradation of its conditioning picture
+    low_res_as: Literal["pinv", "bilinear"] = "pinv"  # how that picture is enlarged for the network to see
     augmentation: Annotated[float, pydantic.Field(ge=0)] = 0.0  # largest noise on that picture in training
 
     @property
     def conditions(self) -> int:
-        """Channels of the conditioning picture: those of the image, and the level of its noise."""
-        return 0 if self.low_res is None else self.channels + 1
+        """Channels of the conditioning picture: those of the image, and of ours the level of its noise."""
+        return 0 if self.low_res is None else self.channels + (self.low_res_as == "pinv")
 
     def build(self) -> Prior:
         """The prior, its network freshly initialised. ValueError for sizes that no network has."""
@@ -57,7 +65,7 @@ class PriorConfig(Described):
         """The levels of a network that knows timesteps."""
         if self.schedule is None:
             raise ValueError(f"prediction {self.prediction} needs a schedule; choose linear or cosine")
-        return DiscreteSchedule.from_betas(getattr(schedules, self.schedule)(self.timesteps))
+        return discrete(self.schedule, self.timesteps, self.beta_start, self.beta_end)
 
     def around(self, net: nn.Module) -> Prior:
         """The prior around a network of this configuration."""
@@ -66,6 +74,7 @@ class PriorConfig(Described):
         else:
             schedule = self.discrete()
             scaling = {"eps": scalings.eps, "v": scalings.v, "x0": scalings.x0}[self.prediction](schedule)
+            scaling = scalings.told(scaling, self.time_scale)
             sigma_range = (float(schedule.sigmas[0]), float(schedule.sigmas[-1]))
         return Prior(
             net,
@@ -79,6 +88,20 @@ class PriorConfig(Described):
         )
 
 
+def discrete(
+    schedule: Schedule, timesteps: int, beta_start: float | None = None, beta_end: float | None = None
+) -> DiscreteSchedule:
+    """The levels of a schedule by its name. ValueError for ends that it does not have."""
+    make = getattr(schedules, schedule)
+    if beta_start is None and beta_end is None:
+        return DiscreteSchedule.from_betas(make(timesteps))
+    if beta_start is None or beta_end is None or schedule in ("cosine", "cos6"):
+        ends = f"beta_start = {beta_start} and beta_end = {beta_end} for the schedule {schedule}"
+        raise ValueError(f"{ends}; expected both, of linear, quad or sigmoid, or neither")
+    plain = {"rescale": False} if schedule == "linear" else {}
+    return DiscreteSchedule.from_betas(make(timesteps, beta_start, beta_end, **plain))
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A prior from a file, in evaluation mode, with what its file says."""
@@ -86,6 +109,7 @@ class Checkpoint:
     prior: Prior
     config: PriorConfig
     facts: Mapping[str, Any]  # data, licence, steps and whatever else was written
+    told: tuple[str, ...] = ()  # of a file from outside: what it does not tell, and who does
 
 
 def save(path: Path, prior: Prior, config: PriorConfig, facts: Mapping[str, Any]) -> None:

@@ -13,19 +13,19 @@ from undiffuse.priors.schedules import DiscreteSchedule
 class NoisyClassifier(nn.Module):
     """Logits (B, classes) of the class of x = x0 + sigma n.
 
-    net: F(x_t, t) with x_t = x / sqrt(1 + sigma^2), (B, C, H, W), and t (B,) the timestep of `schedule`: what
-    `networks.classifier` is, and a classifier published for a variance-preserving prior.
+    net: F(x_t, t) with x_t = x / sqrt(1 + sigma^2), (B, C, H, W), and t (B,) time_scale times the timestep of
+    `schedule`: what `networks.classifier` is, and a classifier published for a variance-preserving prior.
     """
 
-    def __init__(self, net: nn.Module, schedule: DiscreteSchedule):
+    def __init__(self, net: nn.Module, schedule: DiscreteSchedule, time_scale: float = 1.0):
         super().__init__()
-        self.net, self.schedule = net, schedule
+        self.net, self.schedule, self.time_scale = net, schedule, time_scale
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """(B, classes). The net is called in its own dtype; the answer is in x's. sigma: () or (B, 1, 1, 1)."""
         sigma = like_image(sigma, x)
         dtype = next((p.dtype for p in self.net.parameters() if p.is_floating_point()), x.dtype)
-        t = self.schedule.t(sigma).reshape(-1).expand(len(x))
+        t = self.time_scale * self.schedule.t(sigma).reshape(-1).expand(len(x))
         t = t.to(dtype if dtype.itemsize >= 4 else torch.float32)
         return self.net((x * (1 + sigma.square()).rsqrt()).to(dtype), t).to(x.dtype)
 

@@ -1,0 +1,229 @@
+"""The tensors of a file from outside: mapped into memory, not read, and nothing in the file is executed.
+
+A file is believed only as far as its bytes bear it out: archives hold their entries as they are, tensors are no
+larger than the file, and what would run code when unpickled is refused.
+"""
+
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+MOST = 10_000  # tensors; the largest published U-Nets have a thousand
+PICKLE = (
+    2**23
+)  # bytes of the pickle in an archive, which is read tensor by tensor: a megabyte holds ten thousand
+DEEPEST = 4  # wrappings around each other
+EMA = ("ema", "model_ema", "ema_model", "ema_state_dict", "params_ema", "state_dict_ema")
+RAW = ("state_dict", "model", "model_state_dict", "params", "net", "network", "unet")
+AVERAGED = "ema_model."  # of ema_pytorch, which keeps both kinds of weights in one table
+PREFIXES = ("module.", AVERAGED, "_orig_mod.", "model.", "net.", "unet.")
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A network's tensors as a file names them."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]  # most are views of the file
+    meta: Mapping[str, Any] = field(default_factory=dict)  # of a safetensors file; what else a format needs
+    wrapped: tuple[str, ...] = ()  # what was taken out of what, in words
+
+    @property
+    def shapes(self) -> Shapes:
+        """Of all tensors."""
+        return {name: tuple(value.shape) for name, value in self.tensors.items()}
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """All that occur: float32, ..."""
+        found = {str(value.dtype).removeprefix("torch.") for value in self.tensors.values()}
+        return tuple(sorted(found))
+
+
+def open_weights(path: Path, *, raw: bool = False) -> Weights:
+    """The tensors of a safetensors file or of a file of torch.save, out of whatever they are wrapped in.
+
+    raw: of a file with both, the weights as trained, instead of their average. ValueError, in one line, for a file
+    that holds no tensors, that holds more than they (code, compressed entries) or whose tensors are not its own.
+    """
+    head = _head(path)
+    if head[8:] == b"{":
+        tensors, meta, wrapped = *_safetensors(path), ()
+    else:
+        tensors, wrapped = unwrapped(path, _unpickled(path, archive=head[:4] == b"PK\x03\x04"), raw)
+        meta = {}
+    return Weights(path, checked(path, tensors), meta, wrapped)
+
+
+def open_header(path: Path) -> Mapping[str, str]:
+    """The notes in the header of a safetensors file; empty for a file of another kind, or one without notes."""
+    if _head(path)[8:] != b"{":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"'{path}' cannot be read as safetensors: {error}") from None
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(9)
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be read ({error.strerror})") from None
+
+
+def checked(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same. ValueError unless they are floats, as large as their memory, and together no larger than the file."""
+    if not 0 < len(tensors) <= MOST:
+        raise ValueError(f"'{path}' holds {len(tensors)} tensors; expected 1 to {MOST}")
+    total = 0
+    for name, value in tensors.items():
+        plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+        if not plain or value.dtype not in FLOATS:
+            kind = value.dtype if plain else f"{value.layout} on {value.device}"
+            raise ValueError(f"'{path}': {name[:100]} is of type {kind}; expected plain tensors of floats")
+        size = value.numel() * value.element_size()
+        if size > value.untyped_storage().nbytes():
+            raise ValueError(
+                f"'{path}': {name[:100]}, {tuple(value.shape)}, repeats a smaller memory; expected tensors of "
+                "their own"
+            )
+        total += size
+    if total > path.stat().st_size:
+        raise ValueError(f"'{path}': its tensors would be {total} bytes, more than the file has")
+    return {name: value.detach() for name, value in tensors.items()}
+
+
+def shape_of(shapes: Shapes, name: str, axes: int) -> tuple[int, ...]:
+    """The shape of one tensor. ValueError if it is missing, or has another number of axes."""
+    shape = shapes.get(name)
+    if shape is None or len(shape) != axes or 0 in shape:
+        raise ValueError(f"{name} is {'missing' if shape is None else shape}; expected {axes} axes")
+    return shape
+
+
+def _safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            if len(names) > MOST:
+                raise ValueError(f"'{path}' holds {len(names)} tensors; expected at most {MOST}")
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"'{path}' cannot be read as safetensors: {error}") from None
+
+
+def _unpickled(path: Path, archive: bool) -> Any:
+    """What torch.save wrote. An archive's tensors are mapped; older files, a pickle after another, are read."""
+    if archive:
+        _check_archive(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except Exception as error:  # whatever a broken pickle makes an unpickler raise
+        raise ValueError(f"'{path}' cannot be read: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """torch's own words are long, and advise to trust the file."""
+    text = " ".join(str(error).split())
+    if named := re.search(r"GLOBAL (\S{1,100})", text):
+        return (
+            f"beside tensors it holds {named[1]}, which is code, and is refused; where it can be trusted, save the "
+            "network's state_dict() alone"
+        )
+    return f"no file of torch.save or safetensors with tensors alone ({type(error).__name__}: {text[:150]})"
+
+
+def _check_archive(path: Path) -> None:
+    """torch writes entries as they are: a compressed one, or one larger than the file, is a trap."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"'{path}' is a broken archive ({error}); get it again") from None
+    pickles = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
+    total = sum(entry.file_size for entry in entries)
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or total > path.stat().st_size:
+        raise ValueError(
+            f"'{path}' is a compressed archive; torch.save writes none: unpack it if it is trusted"
+        )
+    if pickles > PICKLE:
+        raise ValueError(f"'{path}': a table of {pickles} bytes for its tensors; expected at most {PICKLE}")
+
+
+def unwrapped(path: Path, held: Any, raw: bool) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The one table of tensors that is meant in what was saved, and how it was found, in words.
+
+    Averaged weights (EMA) before others, unless `raw`. ValueError if there is none.
+    """
+    told: list[str] = []
+    for _ in range(DEEPEST):
+        if _is_table(held):
+            return _unprefixed({str(name): value for name, value in held.items()}, raw, told)
+        inner = dict(_inside(held))
+        if not inner:
+            break
+        kinds = sorted(inner, key=lambda name: (_is_average(name) == raw, list(inner).index(name)))
+        others = [name for name in inner if name != kinds[0]]
+        left = f"; {', '.join(others)} left out" if others else ""
+        told.append(
+            f"{'averaged (EMA) weights: ' if _is_average(kinds[0]) else ''}{kinds[0]} of the file{left}"
+        )
+        held = inner[kinds[0]]
+    raise ValueError(f"'{path}' holds no table of tensors, but {_kind(held)}")
+
+
+def _is_table(held: Any) -> bool:
+    return isinstance(held, Mapping) and len(held) > 0 and all(isinstance(v, Tensor) for v in held.values())
+
+
+def _inside(held: Any) -> Iterator[tuple[str, Any]]:
+    """What may hold the network's tensors: of a list of DDIM's training [model, optimiser, epoch, step, ema]."""
+    if isinstance(held, list | tuple):
+        tables = [(number, item) for number, item in enumerate(held[:100]) if _is_table(item)]
+        for number, item in tables:
+            average = len(tables) > 1 and number == tables[-1][0]
+            yield f"item {number + 1}" + (" (ema)" if average else ""), item
+    elif isinstance(held, Mapping):
+        for name in (*EMA, *RAW):
+            if isinstance(held.get(name), Mapping | list | tuple):
+                yield name, held[name]
+
+
+def _is_average(name: str) -> bool:
+    return name in EMA or name.endswith("(ema)")
+
+
+def _unprefixed(
+    tensors: dict[str, Tensor], raw: bool, told: list[str]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Without what DataParallel and its like put before every name."""
+    averaged = {name: value for name, value in tensors.items() if name.startswith(AVERAGED)}
+    if averaged and len(averaged) < len(tensors):
+        other = "online_model."
+        chosen = {name: v for name, v in tensors.items() if name.startswith(other)} if raw else averaged
+        told.append(f"{other if raw else AVERAGED}* of {len(tensors)} tensors")
+        tensors = {name.removeprefix(other): value for name, value in chosen.items()}
+    starts: Callable[[str], bool] = lambda prefix: all(name.startswith(prefix) for name in tensors)  # noqa: E731
+    while tensors and (prefix := next(filter(starts, PREFIXES), None)):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+        told.append(f"'{prefix}' taken off the names")
+    return tensors, tuple(told)
+
+
+def _kind(held: Any) -> str:
+    if isinstance(held, Mapping):
+        return f"a table of {', '.join(str(name)[:30] for name in list(held)[:8]) or 'nothing'}"
+    return f"a {type(held).__name__}"
