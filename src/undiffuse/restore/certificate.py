@@ -8,7 +8,7 @@ from torch import Tensor
 
 from undiffuse.restore.problem import Problem
 
-Verdict = Literal["consistent", "over-fitted", "inconsistent"]
+Verdict = Literal["consistent", "close", "inconsistent"]
 NOISE_FREE = 1e-3  # of the range [-1, 1]: an eighth of one 8-bit level
 
 
@@ -32,7 +32,7 @@ class Certificate:
             return f"{self.verdict}: residual {self.ratio:.2e} rms on noise-free data (limit {self.high:g}); {said}"
         said = {
             "consistent": "what is left over is what noise of this level leaves",
-            "over-fitted": "less is left over than the noise, so the picture follows some of it; usual for a posterior "
+            "close": "less is left over than the noise, so the picture follows some of it; usual for a posterior "
             "mean, which trusts the data where it knows more than the prior; no fault unless the picture looks noisy",
             "inconsistent": "more is left over than noise explains: the degradation or the noise level is wrong, or the "
             "algorithm needs more steps",
@@ -72,7 +72,7 @@ def certify(
 def _verdict(ratio: float, low: float, high: float) -> Verdict:
     if not ratio <= high:  # NaN is inconsistent
         return "inconsistent"
-    return "over-fitted" if ratio < low else "consistent"
+    return "close" if ratio < low else "consistent"
 
 
 def chi_squared_quantile(p: float, m: int) -> float:

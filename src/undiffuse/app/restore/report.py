@@ -26,7 +26,7 @@ METRICS = {
 }  # fmt: skip
 PLAIN = {
     "consistent": "The restoration agrees with the measurement.",
-    "over-fitted": "The restoration follows the measurement, and a little of its noise.",
+    "close": "The restoration follows the measurement, and a little of its noise.",
     "inconsistent": "The restoration contradicts the measurement.",
 }
 
