@@ -11,10 +11,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+import torch
 
 from undiffuse.app.events import Done, Note, Progress, Saved
-from undiffuse.app.pull import Patience, Source, at, pull, remembered, shelf
+from undiffuse.app.pull import Patience, Source, at, pull, pulled, remembered, shelf, source_of
 from undiffuse.app.pull import transfer as transfers
+from undiffuse.checkpoints.known import known
+from undiffuse.config import validated
+from undiffuse.registry import NETWORKS
 
 DATA = b"PK\x03\x04" + np.random.default_rng(0).bytes(300_000)
 HASTY = Patience(stall=0.3, tries=4, wait=0.01)
@@ -371,3 +375,57 @@ def test_the_shelf(monkeypatch, tmp_path):
     assert shelf() == tmp_path / "undiffuse"
     monkeypatch.setenv("UNDIFFUSE_CACHE", str(tmp_path / "mine"))
     assert shelf() == tmp_path / "mine"
+
+
+def test_the_table(undiffuse, serve, tmp_path):
+    """Every file of the seeds' systems is in it, and the class-conditional networks are not the unconditional ones."""
+    listed = undiffuse("priors", "list")
+    assert listed.code == 0 and undiffuse("priors").out == listed.out
+    for name in ("photo", "photo-gaussian", *known()):
+        assert re.search(f"^{re.escape(name)} ", listed.out, re.M)
+    for size in (256, 512):
+        file, classifier = known()[f"{size}x{size}_diffusion"], known()[f"{size}x{size}_classifier"]
+        assert file.url is not None and file.url.endswith(f"/jul-2021/{size}x{size}_diffusion.pt")
+        assert file.network["num_classes"] == 1000 and classifier.is_classifier
+    for file in known().values():
+        wanted = source_of(file)  # names that are safe
+        assert all(url.startswith("https://") for url in wanted.urls)
+        assert wanted.urls or wanted.note
+        for kind, length in (("md5", 32), ("sha256", 64)):
+            assert re.fullmatch(f"[0-9a-f]{{{length}}}|None", str(getattr(file, kind)))
+        if file.bytes:
+            assert (
+                0 < file.bytes - 4 * file.parameters < 1e6
+            )  # float32, and the names of some hundred tensors
+
+
+@pytest.mark.parametrize("name", ["64x64_classifier", "cifar10_uncond_50M_500K", "ema_cifar10"])
+def test_parameters_of_the_table(name):
+    file = known()[name]
+    kind = file.network.get("name", {"adm": "adm", "ho_ddpm": "ddpm"}[file.format])
+    sizes = {key: value for key, value in file.network.items() if key != "name"}
+    with torch.device("meta"):
+        net = NETWORKS[kind](**validated(NETWORKS[kind], sizes)).build()
+    assert sum(p.numel() for p in net.parameters()) == file.parameters
+
+
+def test_pulling_by_name(undiffuse, serve, monkeypatch, tmp_path):
+    server = serve("breaks", "fine")
+    file = known()["celeba_hq"].model_copy(update={"url": server.url, "mirrors": ()})
+    monkeypatch.setattr("undiffuse.app.pull.table.known", lambda: {"celeba_hq": file})
+    with pytest.raises(ValueError, match="run undiffuse priors pull celeba_hq"):
+        pulled("celeba_hq")
+    done = undiffuse("priors", "pull", "celeba_hq")
+    path = tmp_path / "shelf" / "celeba_hq" / "celeba_hq.ckpt"
+    assert done.code == 0 and str(path) in done.out and sha() in done.out
+    assert pulled("celeba_hq") == path and pulled("another") is None
+    assert str(path) in undiffuse("priors", "list").out
+    wrong = undiffuse("priors", "pull", "celeba_hd")
+    assert wrong.code == 2 and "did you mean celeba_hq" in wrong.err
+    again = undiffuse("priors", "pull", "celeba_hq", "--out", tmp_path / "mine")
+    assert again.code == 0 and (tmp_path / "mine" / "celeba_hq.ckpt").read_bytes() == DATA
+
+
+def test_what_has_to_be_fetched_by_hand_says_where(undiffuse, serve):
+    refused = undiffuse("priors", "pull", "ffhq_10m")
+    assert refused.code == 2 and "Google Drive" in refused.err and "--prior FILE" in refused.err

@@ -1,11 +1,14 @@
 """`undiffuse priors`: what there is, what a file is, and a file of another form as one of ours."""
 
-from typing import Any
+from dataclasses import astuple
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from undiffuse.commands.given import Plugins, load_plugins
 from undiffuse.commands.lists import listing
+from undiffuse.commands.shown import plain, show
 
 app = typer.Typer()
 priors = typer.Typer(invoke_without_command=True)
@@ -22,12 +25,40 @@ def everything(context: typer.Context, plugin: Plugins = []) -> None:  # noqa: B
 
 @priors.command("list", epilog="Example: undiffuse priors list")
 def list_priors() -> None:
-    """List the priors."""
+    """List the priors: what is built in, and the published files that load by name once they are pulled."""
     _list()
 
 
-def _list() -> Any:
+@priors.command(epilog="Example: undiffuse priors pull 256x256_diffusion_uncond")
+def pull(
+    name: Annotated[str, typer.Argument(help="A published file; see `undiffuse priors list`.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the file [UNDIFFUSE_CACHE, or the system's folder for caches]."),
+    ] = None,
+) -> None:
+    """Download a published file, compare its checksum and keep it; `--prior NAME` finds it then.
+
+    The same command again goes on where it was stopped.
+    """
+    from undiffuse.app.pull import published, source_of
+    from undiffuse.app.pull import pull as run
+
+    file = published(name)
+    for result in show(run(source_of(file), out)):
+        size, licence = f"{result.record.bytes:,} bytes", file.licence or "licence not stated"
+        typer.echo(plain(f"{result.path}: {file.data}, {size}, {licence}, sha256 {result.record.sha256}"))
+
+
+def _list() -> None:
     from undiffuse import checkpoints, priors  # noqa: F401 (fills the registry)
+    from undiffuse.app.pull import rows
     from undiffuse.registry import PRIORS
 
     listing(PRIORS)
+    head = ("name", "kind", "trained on", "size", "classes", "licence", "file", "checksum", "where")
+    table = [head] + [tuple(map(plain, astuple(row))) for row in rows()]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    typer.echo()
+    for line in table:
+        typer.echo("  ".join(map(str.ljust, line, widths)).rstrip())

@@ -1,7 +1,22 @@
 """`undiffuse priors pull`: published files, checked, resumed, kept where `--prior NAME` finds them."""
 
-from undiffuse.app.pull.pull import Pulled, Source, at, pull
 from undiffuse.app.pull.shelf import Record, remembered, shelf
+from undiffuse.app.pull.source import Pulled, Source, at, pull
+from undiffuse.app.pull.table import Row, published, pulled, rows, source_of
 from undiffuse.app.pull.transfer import Patience
 
-__all__ = ["Patience", "Pulled", "Record", "Source", "at", "pull", "remembered", "shelf"]
+__all__ = [
+    "Patience",
+    "Pulled",
+    "Record",
+    "Row",
+    "Source",
+    "at",
+    "published",
+    "pull",
+    "pulled",
+    "remembered",
+    "rows",
+    "shelf",
+    "source_of",
+]
