@@ -42,7 +42,7 @@ def test_by_file_and_by_run(tmp_path):
 
 
 def test_neither_name_nor_path(tmp_path):
-    with pytest.raises(ValueError, match=r"did you mean 'photo-gaussian'\?.*or give a .safetensors file"):
+    with pytest.raises(ValueError, match=r"did you mean 'photo-gaussian'\?.*or give a file of weights"):
         open_prior("photo-gausian")
     with pytest.raises(ValueError, match="no prior at .*folder of a run"):
         open_prior(str(tmp_path))
@@ -215,7 +215,7 @@ def test_restore_towards_a_class(undiffuse, tmp_path, photo):
         ((28, 32), 3, ["--label", "9"], "0 (ankle boot)"),
         ((28, 32), 3, ["--guidance", "2"], "give it with --label"),
         ((28, 32), 3, ["--label", "1", "--guidance", "-2"], "guidance"),
-        ((28, 32), 3, ["--prior", "nowhere"], "or give a .safetensors file"),
+        ((28, 32), 3, ["--prior", "nowhere"], "or give a file of weights"),
         ((28, 32), 3, ["--prior", "photo-gaussian", "--label", "1"], "has no classes"),
     ],
 )

@@ -4,18 +4,19 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from undiffuse.checkpoints import PriorConfig, load
-from undiffuse.checkpoints.native import file_of
+from undiffuse.app.pull import pulled
+from undiffuse.checkpoints import PriorConfig, load, parse_given
+from undiffuse.checkpoints.formats import native_file
 from undiffuse.core.grids import karras
 from undiffuse.core.state import Denoise
-from undiffuse.networks import Photo
+from undiffuse.networks import Photo, lowered
 from undiffuse.priors import Prior, StationaryGaussian, class_guided, windowed
 from undiffuse.priors.windows import line
 from undiffuse.registry import PRIORS
@@ -24,6 +25,7 @@ LOWEST, TOP = 0.002, 80.0  # of a grid of sigma (Karras et al. 2022)
 SHOWN = 20  # classes in a message
 WHOLE = 2**20  # pixels up to which a convolutional network sees the picture at once: 2.4 GB with gradients
 WINDOW = 512  # side of its windows beyond that
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}  # beside fp32
 OVERLAP = 64  # of windows, in pixels, or a quarter of their shorter side if that is less
 
 
@@ -36,6 +38,18 @@ class Opened:
     sha256: str | None = None  # of its file
     config: PriorConfig | None = None  # of a file
     facts: Mapping[str, Any] = field(default_factory=dict)  # of a file: data, licence, steps, ...
+    told: tuple[str, ...] = ()  # of a file from outside: what it does not say itself, and who does
+    asked_for: str = ""  # options and precision, where they are not the usual ones
+
+    @property
+    def mark(self) -> str:
+        """What decides its answers: the file, and what was said of it."""
+        mark = self.sha256 or self.name
+        return hashlib.sha256(f"{mark} {self.asked_for}".encode()).hexdigest() if self.asked_for else mark
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user is to know of a file from outside, in one line."""
+        return (f"{self.name}: {'; '.join(self.told)}",) if self.told else ()
 
     def __str__(self) -> str:
         told = [] if self.sha256 is None else [f"sha256 {self.sha256[:12]}"]
@@ -71,30 +85,55 @@ class Opened:
         return str(label) if names is None else f"{label} ({names[label]})"
 
 
-def open_prior(text: str) -> Opened:
-    """A name of `undiffuse priors`, else a .safetensors file of ours or the folder of a run."""
+def open_prior(text: str, options: str | None = None, precision: str = "fp32") -> Opened:
+    """A name of `undiffuse priors` (published ones once they are pulled), else a file of weights or a run's folder.
+
+    options: what `--prior-options` says of a file from outside, key=value,... precision: fp32, or bf16 or fp16 for the
+    convolutions and attention of a network. ValueError, in one line, for what cannot be opened so.
+    """
+    opened = _opened(text, options)
+    if precision == "fp32":
+        return opened
+    if precision not in PRECISIONS:
+        raise ValueError(f"--precision {precision}; expected fp32, bf16 or fp16")
+    if opened.prior is None:
+        raise ValueError(f"--precision {precision}; the prior '{text}' is no network: leave it out")
+    lowered(opened.prior.net, PRECISIONS[precision])
+    return replace(opened, asked_for=f"{opened.asked_for} {precision}".strip())
+
+
+def _opened(text: str, options: str | None) -> Opened:
     if text in PRIORS:
+        if options:
+            raise ValueError(
+                f"--prior-options are for files from outside, and '{text}' comes with the package"
+            )
         held: Callable[[], AbstractContextManager[Path]] | None = PRIORS[text].facts.get("file")
         if held is not None:
             with held() as path:
                 return _from_file(text, path)
         denoise = PRIORS[text]()
         return Opened(denoise.eval() if isinstance(denoise, nn.Module) else denoise, text)
-    if not Path(text).exists():
+    path = Path(text)
+    if not path.exists():
+        if (held_here := pulled(text)) is not None:
+            return _from_file(text, held_here, options)
         try:
             PRIORS[text]
         except ValueError as error:
-            raise ValueError(f"{error}, or give a .safetensors file of undiffuse or a run's folder") from None
-    return _from_file(text, file_of(text))
+            raise ValueError(f"{error}, or give a file of weights or a run's folder") from None
+    return _from_file(text, native_file(path), options)
 
 
-def _from_file(text: str, path: Path) -> Opened:
+def _from_file(text: str, path: Path, options: str | None = None) -> Opened:
+    """The digest first: it reads the whole file, and brings it where the network then finds its tensors."""
+    given = parse_given(options)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    found = load(path)
+    found = load(path, given)
     if isinstance(found.prior.net, Photo):  # a fifth faster on a CPU; other networks gain nothing in float32
         found.prior.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Opened(found.prior, text, digest, found.config, found.facts)
+    return Opened(found.prior, text, digest, found.config, found.facts, found.told, options or "")
 
 
 def check_shape(opened: Opened, shape: Sequence[int]) -> None:

@@ -73,7 +73,7 @@ class Facts:
     alike: known files of the same shapes. Where they do not agree, they do not tell.
     """
 
-    def __init__(self, given: Given, alike: Sequence[Known], path: Path):
+    def __init__(self, given: Given, alike: Sequence[Known], path: Path = Path()):
         self.given, self.alike, self.path = given, alike, path
         self.lines: list[str] = []  # "heads: 4 (known file 128x128_diffusion)"
         self.missing: list[str] = []  # options, with an example

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from undiffuse.commands.given import Plugins, checked, load_plugins
+from undiffuse.commands.given import Plugins, Precision, PriorOptions, checked, load_plugins
 from undiffuse.commands.shown import show
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def bench(
         str, typer.Option(help="pinv, bicubic, lanczos, wiener, tv, bm3d, bm3d_deblur; auto, all or none.")
     ] = "auto",
     noise: Annotated[str, typer.Option(help="Noise levels with commas, white - black = 1.")] = "0,0.05",
-    prior: Annotated[str, typer.Option(help="Name, .safetensors file or run's folder.")] = "photo",
+    prior: Annotated[str, typer.Option(help="Name, file of weights or run's folder.")] = "photo",
+    prior_options: PriorOptions = None,
+    precision: Precision = "fp32",
     calls: Annotated[int, typer.Option(help="Network calls of each draw.")] = 20,
     draws: Annotated[
         int, typer.Option(help="Draws; above 1 their mean is compared, and coverage is found.")
@@ -64,6 +66,7 @@ def bench(
     given: dict[str, Any] = {
         "data": tuple(data), "tasks": split_terms(tasks), "algorithms": split_terms(algorithms),
         "baselines": split_terms(baselines), "noise": split_numbers(noise, "--noise"), "prior": prior,
+        "prior_options": prior_options, "precision": precision,
         "calls": calls, "draws": draws, "count": count, "size": size, "reference": reference, "lpips": lpips,
         "out": out, "report": report, "seed": seed, "device": device,
     }  # fmt: skip
@@ -78,7 +81,9 @@ def tune(
     noise: Annotated[float, typer.Option(help="Noise level, white - black = 1.")] = 0.0,
     calls: Annotated[int, typer.Option(help="Network calls, and so levels of the grid.")] = 5,
     algorithm: Annotated[str, typer.Option(help="Algorithm, name:key=value,...")] = "dpir",
-    prior: Annotated[str, typer.Option(help="Name, .safetensors file or run's folder.")] = "photo",
+    prior: Annotated[str, typer.Option(help="Name, file of weights or run's folder.")] = "photo",
+    prior_options: PriorOptions = None,
+    precision: Precision = "fp32",
     count: Annotated[
         int, typer.Option(help="Pictures of each --data: half to search on, half to judge.")
     ] = 8,
@@ -98,7 +103,8 @@ def tune(
     load_plugins(plugin)
     given: dict[str, Any] = {
         "task": task, "data": tuple(data), "noise": noise, "calls": calls, "algorithm": algorithm,
-        "prior": prior, "count": count, "size": size, "rounds": rounds, "out": out, "seed": seed,
+        "prior": prior, "prior_options": prior_options, "precision": precision,
+        "count": count, "size": size, "rounds": rounds, "out": out, "seed": seed,
         "device": device,
     }  # fmt: skip
     for result in show(run(checked(TuneConfig, given, "tune"))):

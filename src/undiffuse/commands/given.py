@@ -11,6 +11,18 @@ Plugins = Annotated[
 ]
 
 
+PriorOptions = Annotated[
+    str | None,
+    typer.Option(
+        "--prior-options",
+        help="What a file from outside does not tell, such as heads=4,schedule=linear; see docs/checkpoints.md.",
+    ),
+]
+Precision = Annotated[
+    str, typer.Option(help="Of the prior's network: fp32, bf16 or fp16; half is slow on most CPUs.")
+]
+
+
 def checked(model: Any, given: dict[str, Any], command: str) -> Any:
     """The settings as a `model`; ValueError in one line for what is wrong with them."""
     import pydantic

@@ -5,7 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from undiffuse.commands.given import Plugins, batch_size, checked, load_plugins, noise_level
+from undiffuse.commands.given import (
+    Plugins,
+    Precision,
+    PriorOptions,
+    batch_size,
+    checked,
+    load_plugins,
+    noise_level,
+)
 from undiffuse.commands.shown import fail, plain, show
 
 app = typer.Typer()
@@ -44,10 +52,12 @@ def restore(
     prior: Annotated[
         str,
         typer.Option(
-            help="A name of `undiffuse priors`, a .safetensors file, or a run's folder; auto: photo, or "
+            help="A name of `undiffuse priors`, a file of weights, or a run's folder; auto: photo, or "
             "photo-gaussian for pictures that have not 3 channels."
         ),
     ] = "auto",
+    prior_options: PriorOptions = None,
+    precision: Precision = "fp32",
     label: Annotated[str | None, typer.Option(help="Class of a prior with classes: name or number.")] = None,
     guidance: Annotated[float, typer.Option(help="Towards that class; 1 = the conditional prior.")] = 1.0,
     goal: Annotated[
@@ -111,7 +121,8 @@ def restore(
         draws = DRAWS if goal == "posterior" else 1
     given: dict[str, Any] = {
         "image": image, "degrade": degrade, "out": out, "measured": measured, "noise": noise_level(noise, measured),
-        "blind": blind, "reference": reference, "size": size, "prior": prior, "label": label, "guidance": guidance,
+        "blind": blind, "reference": reference, "size": size, "prior": prior,
+        "prior_options": prior_options, "precision": precision, "label": label, "guidance": guidance,
         "goal": goal, "preset": preset, "algorithm": algorithm, "steps": steps, "eta": eta, "eta_b": eta_b,
         "draws": draws, "seed": seed, "window": window, "lpips": lpips, "save": save and save.split(","),
         "batch": batch_size(batch), "fleet": fleet, "workers": workers, "plugins": tuple(plugin), "device": device,

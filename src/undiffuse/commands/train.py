@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from undiffuse.commands.given import Plugins, batch_size, checked, load_plugins
+from undiffuse.commands.given import Plugins, Precision, PriorOptions, batch_size, checked, load_plugins
 from undiffuse.commands.shown import plain, show
 
 app = typer.Typer()
@@ -45,7 +45,9 @@ def train(
     "undiffuse sample prior.safetensors --sampler ddim:eta=1 --steps 50 --grid timesteps --out out/ddpm"
 )
 def sample(
-    prior: Annotated[str, typer.Argument(help="Run's folder, .safetensors file, or name of a prior.")],
+    prior: Annotated[str, typer.Argument(help="Run's folder, file of weights, or name of a prior.")],
+    prior_options: PriorOptions = None,
+    precision: Precision = "fp32",
     out: Annotated[
         Path | None, typer.Option(help="Folder for the pictures [RUN/samples or samples/NAME].")
     ] = None,
@@ -85,7 +87,8 @@ def sample(
 
     load_plugins(plugin)
     given: dict[str, Any] = {
-        "prior": prior, "out": out, "n": n, "label": label, "guidance": guidance, "sampler": sampler,
+        "prior": prior, "prior_options": prior_options, "precision": precision,
+        "out": out, "n": n, "label": label, "guidance": guidance, "sampler": sampler,
         "steps": steps, "eta": eta, "grid": grid, "clip": clip, "size": size, "low_res": low_res, "noise": noise,
         "seed": seed, "stretch": stretch, "npz": npz, "batch": batch_size(batch), "device": device,
     }  # fmt: skip

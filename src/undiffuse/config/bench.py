@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.config.options import Options
+from undiffuse.config.options import Options, Precision
 
 CONTINUES = r"\s*\w+\s*="  # an item that begins so is an option of the name before it
 
@@ -27,6 +27,8 @@ class BenchConfig(Options):
     baselines: tuple[str, ...] = ("auto",)
     noise: tuple[Level, ...] = (0.0, 0.05)
     prior: str = "photo"
+    prior_options: str | None = None  # facts that a file from outside does not tell: key=value,...
+    precision: Precision = "fp32"  # of the prior's convolutions and attention
     calls: Calls = 20  # of the network for each draw, where a name does not say it with @N
     draws: Annotated[int, pydantic.Field(ge=1, le=1000)] = 1  # above 1: the mean of so many is compared
     count: Count = 8  # pictures of each entry of data
@@ -48,6 +50,8 @@ class TuneConfig(Options):
     calls: Calls = 5
     algorithm: str = "dpir"
     prior: str = "photo"
+    prior_options: str | None = None
+    precision: Precision = "fp32"
     goal: Literal["psnr"] = "psnr"
     count: Annotated[int, pydantic.Field(ge=4, le=100_000)] = 8  # half are searched on, half judge the result
     size: Side = 256

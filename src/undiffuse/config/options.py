@@ -13,11 +13,13 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 
 from undiffuse.registry import Entry
+
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Options(pydantic.BaseModel):

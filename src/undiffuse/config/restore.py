@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.config.options import Options
+from undiffuse.config.options import Options, Precision
 
 Kind = Literal[
     "restored", "degraded", "original", "deviation", "q05", "q50", "q95", "draws", "y", "sheet", "record"
@@ -26,6 +26,8 @@ class RestoreConfig(Options):
     prior: str = (
         "auto"  # photo, or photo-gaussian if there are not 3 channels; a name, a file or a run's folder
     )
+    prior_options: str | None = None  # facts that a file from outside does not tell: key=value,...
+    precision: Precision = "fp32"  # of the prior's convolutions and attention
     label: str | None = None  # a class of the prior, by name or number
     guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0  # towards the class; 1 = conditional
     algorithm: str = "auto"

@@ -5,13 +5,15 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.config.options import Options
+from undiffuse.config.options import Options, Precision
 
 
 class SampleConfig(Options):
     """Everything that decides what `undiffuse sample` draws."""
 
     prior: str  # a name, a .safetensors file or the folder of a run
+    prior_options: str | None = None  # facts that a file from outside does not tell: key=value,...
+    precision: Precision = "fp32"  # of the prior's convolutions and attention
     out: Path | None = None  # None: samples/ in the run's folder, else samples/NAME
     n: Annotated[int, pydantic.Field(ge=1, le=1_000_000)] = 16
     label: str | None = None  # a class, several with commas, all or none; None: all, in turn

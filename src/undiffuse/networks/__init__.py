@@ -1,6 +1,7 @@
 """Networks, raw: F(x, noise, labels), without a noise level sigma; `priors.Prior` makes denoisers of them."""
 
 from undiffuse.networks.adm import ADM, ADMConfig
+from undiffuse.networks.blocks import lowered
 from undiffuse.networks.classifier import Classifier, ClassifierConfig
 from undiffuse.networks.ddpm import DDPM, DDPMConfig
 from undiffuse.networks.photo import Photo, PhotoConfig
@@ -14,4 +15,5 @@ __all__ = [
     "DDPMConfig",
     "Photo",
     "PhotoConfig",
+    "lowered",
 ]

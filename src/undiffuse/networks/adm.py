@@ -17,6 +17,7 @@ from undiffuse.networks.blocks import (
     Upsample,
     answer,
     conv3,
+    dtype_of,
     timestep_embedding,
     with_labels,
     zeroed,
@@ -65,6 +66,8 @@ class ADMConfig(EncoderConfig):
 class ADM(nn.Module):
     """F(x, noise, labels). For low-resolution conditioning, x holds the conditioning as further channels."""
 
+    WIDE = ("time_embed", "label_emb", "out")  # parts that stay in float32 when the others are `lowered`
+
     def __init__(self, config: ADMConfig):
         super().__init__()
         self.config = config
@@ -83,9 +86,11 @@ class ADM(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         checks.image(x, noise, self.config.in_channels, self.config.multiple)
-        emb = self.time_embed(timestep_embedding(noise, self.config.width, "adm").to(x.dtype))
-        emb = with_labels(emb, self.label_emb, labels)
-        h, skips = x, []
+        emb = self.time_embed(
+            timestep_embedding(noise, self.config.width, "adm").to(dtype_of(self.time_embed))
+        )
+        h, skips = x.to(dtype_of(self.input_blocks)), []
+        emb = with_labels(emb, self.label_emb, labels).to(h.dtype)
         for stage in self.input_blocks:
             h = stage(h, emb)
             skips.append(h)

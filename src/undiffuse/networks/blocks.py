@@ -107,6 +107,26 @@ def norm_silu(norm: nn.Module, x: Tensor, scale: Tensor | None = None, shift: Te
     return F.silu(h if scale is None or shift is None else h * (1 + scale) + shift)
 
 
+def dtype_of(layer: nn.Module) -> torch.dtype:
+    """The type its parameters compute in."""
+    return next(layer.parameters()).dtype
+
+
+def lowered(net: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The network with its convolutions and attention in half precision, in place; its parts in WIDE stay as they are.
+
+    As guided-diffusion does: the embedding of the noise and the last layers in float32, for x0 takes their answer times
+    sigma. ValueError for a network that cannot be called so.
+    """
+    wide = getattr(net, "WIDE", None)
+    if wide is None:
+        raise ValueError(f"{type(net).__name__} has no half precision; use fp32")
+    for name, part in net.named_children():
+        if name not in wide:
+            part.to(dtype)
+    return net
+
+
 def zeroed(layer: Layer) -> Layer:
     """The layer with its parameters at zero: a residual branch that starts as nothing."""
     for parameter in layer.parameters():

@@ -19,6 +19,7 @@ from undiffuse.networks.blocks import (
     answer,
     attend,
     conv3,
+    dtype_of,
     image_of,
     norm_silu,
     per_token,
@@ -198,6 +199,8 @@ class TimeEmbedding(nn.Module):
 class DDPM(nn.Module):
     """F(x, noise, labels). For low-resolution conditioning, x holds the conditioning as further channels."""
 
+    WIDE = ("temb", "label_emb", "norm_out", "conv_out")  # stay in float32 when the others are `lowered`
+
     def __init__(self, config: DDPMConfig):
         super().__init__()
         self.config = config
@@ -217,8 +220,9 @@ class DDPM(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         checks.image(x, noise, self.config.in_channels, self.config.multiple)
-        emb = self.temb(timestep_embedding(noise, self.config.width, "ddpm").to(x.dtype))
-        emb = with_labels(emb, self.label_emb, labels)
+        emb = self.temb(timestep_embedding(noise, self.config.width, "ddpm").to(dtype_of(self.temb)))
+        x = x.to(dtype_of(self.conv_in))
+        emb = with_labels(emb, self.label_emb, labels).to(x.dtype)
         skips = [self.conv_in(x)]
         for level in self.down:
             skips += level(skips[-1], emb)

@@ -23,6 +23,7 @@ from undiffuse.networks.blocks import (
     GroupNorm,
     answer,
     conv3,
+    dtype_of,
     norm_silu,
     timestep_embedding,
     with_labels,
@@ -119,6 +120,8 @@ class Block(nn.Module):
 class Photo(nn.Module):
     """F(x, noise, labels). For low-resolution conditioning, x holds the conditioning as further channels."""
 
+    WIDE = ("embed", "label_emb", "norm_out", "conv_out")  # stay in float32 when the others are `lowered`
+
     def __init__(self, config: PhotoConfig):
         super().__init__()
         self.config = config
@@ -146,7 +149,9 @@ class Photo(nn.Module):
     def forward(self, x: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         checks.image(x, noise, self.config.in_channels, 1)
         height, width = x.shape[2:]
-        emb = F.silu(with_labels(self.embed(self._waves(noise).to(x.dtype)), self.label_emb, labels))
+        waves = self._waves(noise).to(dtype_of(self.embed))
+        x = x.to(dtype_of(self.stem))
+        emb = F.silu(with_labels(self.embed(waves), self.label_emb, labels)).to(x.dtype)
         h = self.stem(F.pixel_unshuffle(reflected(x, self.config.multiple), self.config.stem))
         skips: list[Tensor] = []
         for blocks, shrink in zip(self.down, self.shrink, strict=True):

@@ -52,7 +52,10 @@ def run(config: BenchConfig) -> Iterator[Event]:
     algorithms, tasks or pictures are added to what is there.
     """
     methods = contenders(config.algorithms, config.baselines, config.calls)
-    opened, device = open_prior(config.prior), machine.device(config.device)
+    opened, device = (
+        open_prior(config.prior, config.prior_options, config.precision),
+        machine.device(config.device),
+    )
     channels = None if opened.prior is None else opened.prior.channels
     pictures, notes = open_pictures(config.data, config.count, config.size, channels)
     for shape in {tuple(picture.pixels.shape[1:]) for picture in pictures}:
@@ -119,7 +122,7 @@ class _Bench:
     @property
     def prior(self) -> str:
         """The prior as the table knows it."""
-        return (self.opened.sha256 or self.opened.name)[:16]
+        return self.opened.mark[:16]
 
     def key(self, cell: Cell, method: Contender) -> tuple[str, ...]:
         return self._row(cell, method, OK).key

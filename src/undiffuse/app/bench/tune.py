@@ -62,7 +62,10 @@ def run(config: TuneConfig) -> Iterator[Event]:
     method = contender(config.algorithm, config.calls)
     if not method.restorer:
         raise ValueError(f"--algorithm {config.algorithm}; only algorithms have noise levels to search for")
-    opened, device = open_prior(config.prior), machine.device(config.device)
+    opened, device = (
+        open_prior(config.prior, config.prior_options, config.precision),
+        machine.device(config.device),
+    )
     channels = None if opened.prior is None else opened.prior.channels
     pictures, notes = open_pictures(config.data, config.count, config.size, channels)
     if len(pictures) < 4:
@@ -171,7 +174,7 @@ class _Tuning:
     def _settings(self, pictures: Sequence[Picture]) -> str:
         """What decides a score beside the grid, as a hash."""
         config = self.config
-        told = [config.task, config.noise, config.seed, self.opened.sha256 or self.opened.name]
+        told = [config.task, config.noise, config.seed, self.opened.mark]
         told += [self.method.term, self.method.settings(1), *(picture.sha256 for picture in pictures)]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 

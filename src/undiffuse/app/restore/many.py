@@ -12,14 +12,14 @@ from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Saved
 from undiffuse.app.measurement import check_terms
 from undiffuse.app.presets import read_presets
-from undiffuse.app.priors import open_prior
+from undiffuse.app.priors import Opened
 from undiffuse.app.restore.engine import Failed, Solved, engine, of_this_picture
 from undiffuse.app.restore.files import AMONG_OTHERS, save
 from undiffuse.app.restore.folder import MANIFEST, SUFFIXES, Manifest, entry, fingerprint, pictures, settings
 from undiffuse.app.restore.report import section, write_folder_report
 from undiffuse.app.restore.result import judge
 from undiffuse.app.restore.solve import alike, together
-from undiffuse.app.restore.task import AUTO, Priors, Task, check_prior, network_of_lpips, prepare
+from undiffuse.app.restore.task import AUTO, Priors, Task, check_prior, network_of_lpips, open_asked, prepare
 from undiffuse.config import RestoreConfig
 
 SHOWN = 12  # pictures in the report
@@ -44,10 +44,11 @@ def run_folder(config: RestoreConfig) -> Iterator[Event]:
     device = machine.device(config.device)
     outputs.check_writable(config.out)
     chosen = AUTO if config.prior == "auto" else (config.prior,)
-    priors: Priors = {name: open_prior(name) for name in chosen}
-    mark = settings(config, {name: opened.sha256 for name, opened in priors.items()})
+    priors: Priors = {name: open_asked(config, name) for name in chosen}
+    mark = settings(config, {name: _weights(opened) for name, opened in priors.items()})
     for opened in priors.values():
         check_prior(config, opened)
+    yield from (Note(note) for opened in priors.values() for note in opened.notes())
     yield Note("; ".join((f"{len(names)} pictures in '{config.image}'", *left)))
     outputs.make_folder(config.out)
     with outputs.alone(config.out, wait=False):
@@ -68,6 +69,11 @@ def run_folder(config: RestoreConfig) -> Iterator[Event]:
         yield from work.close(names)
     rows = tuple(work.manifest.lines[name] for name in names if name in work.manifest.lines)
     yield Done(Batch(config.out, work.done, kept, tuple(work.failed), rows))
+
+
+def _weights(opened: Opened) -> str | None:
+    """What decides its answers beside its name; None for a prior without a file."""
+    return opened.mark if opened.sha256 is not None or opened.asked_for else None
 
 
 def check_folders(config: RestoreConfig) -> None:

@@ -68,10 +68,15 @@ def prepare(config: RestoreConfig, priors: Priors) -> Task:
     shape = measurement.problem.A.in_shape
     if config.prior == "auto":
         config = config.model_copy(update={"prior": AUTO[shape[0] != 3]})
-    opened = priors.get(config.prior) or priors.setdefault(config.prior, open_prior(config.prior))
+    opened = priors.get(config.prior) or priors.setdefault(config.prior, open_asked(config, config.prior))
     label = check_prior(config, opened)
     in_windows(opened, denoiser(opened), shape, config.window)  # refuses what the prior cannot take
     return Task(config, opened, label, measurement, choose(config, measurement.problem, opened))
+
+
+def open_asked(config: RestoreConfig, name: str) -> Opened:
+    """The prior of that name, as the settings want it."""
+    return open_prior(name, config.prior_options, config.precision)
 
 
 def check_prior(config: RestoreConfig, opened: Opened) -> int | None:

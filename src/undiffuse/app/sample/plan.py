@@ -58,7 +58,7 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """All that a picture depends on beside its number, for JSON."""
         return {
-            "prior": self.opened.sha256 or self.opened.name,
+            "prior": self.opened.mark,
             "labels": list(self.labels),
             "guidance": self.config.guidance,
             "sampler": self.entry.name,
@@ -100,7 +100,7 @@ class Plan:
 
 def plan(config: SampleConfig) -> Plan:
     """ValueError for whatever the prior cannot do."""
-    opened = open_prior(config.prior)
+    opened = open_prior(config.prior, config.prior_options, config.precision)
     labels = _labels(opened, config)
     shape, cond, digest = _shape(opened, config)
     check_shape(opened, shape)

@@ -40,6 +40,7 @@ def run(config: SampleConfig) -> Iterator[Event]:
     record = places.begun(made, out)
     paths = [places.picture_path(out, i, made.shape[0]) for i in range(config.n)]
     missing = [i for i, path in enumerate(paths) if not (record and places.is_complete(path))]
+    yield from (Note(note) for note in made.opened.notes())
     yield Note(f"{made.asked()}, {made}")
     if kept := config.n - len(missing):
         yield Note(f"{kept} of {config.n} pictures are there already")
