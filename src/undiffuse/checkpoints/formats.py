@@ -12,6 +12,8 @@ from undiffuse.checkpoints import classifier, native
 from undiffuse.checkpoints.adm import ADMFormat
 from undiffuse.checkpoints.classifier import NoisyClassifierConfig
 from undiffuse.checkpoints.described import Described
+from undiffuse.checkpoints.diffusers import DiffusersFormat, weights_of, with_settings
+from undiffuse.checkpoints.edm import EDMFormat, is_snapshot, open_snapshot
 from undiffuse.checkpoints.facts import Given
 from undiffuse.checkpoints.found import Format, Found, network_of
 from undiffuse.checkpoints.ho_ddpm import HoFormat
@@ -22,7 +24,7 @@ from undiffuse.config import validated
 from undiffuse.priors import NoisyClassifier
 from undiffuse.registry import NETWORKS
 
-FORMATS: tuple[Format, ...] = (ADMFormat(), HoFormat())
+FORMATS: tuple[Format, ...] = (DiffusersFormat(), EDMFormat(), ADMFormat(), HoFormat())
 SHOWN = 4  # differences in a message
 
 
@@ -69,12 +71,16 @@ def load_classifier(
 
 
 def native_file(path: str | Path) -> Path:
-    """The file of a run's folder, else the path as it is. ValueError if there is nothing."""
+    """The file of a run's folder, or of one of diffusers, else the path as it is. ValueError if there is nothing."""
     path = Path(path)
     if (path / IN_A_RUN).is_file():
         return path / IN_A_RUN
+    if (weights := weights_of(path)) is not None:
+        return weights
     if not path.is_file():
-        raise ValueError(f"no prior at '{path}'; expected a file of weights or the folder of a run")
+        raise ValueError(
+            f"no prior at '{path}'; expected a file of weights, or the folder of a run or of diffusers"
+        )
     return path
 
 
@@ -91,7 +97,7 @@ def _refuse(path: Path, given: Given) -> None:
 
 def foreign(path: Path, given: Given) -> Loaded:
     """The network of a file from outside, around the file's own memory."""
-    weights = open_weights(path, raw=given.weights == "raw")
+    weights = opened(path, given)
     found = describe(weights, given)
     if found.config is None:
         raise ValueError(
@@ -100,6 +106,13 @@ def foreign(path: Path, given: Given) -> Loaded:
     net = fitted(path, found.config, found.tensors)
     told = (*weights.wrapped, *found.told)
     return Loaded(net, found.config, {"form": found.form, **found.facts, "told": list(told)}, told)
+
+
+def opened(path: Path, given: Given) -> Weights:
+    """The tensors of a file from outside, with what stands beside them. ValueError, in one line, if it holds none."""
+    if is_snapshot(path):
+        return open_snapshot(path)
+    return with_settings(open_weights(path, raw=given.weights == "raw"))
 
 
 def describe(weights: Weights, given: Given) -> Found:

@@ -31,6 +31,7 @@ class PriorConfig(Described):
         None  # ends of linear, quad and sigmoid as they are, for any number of timesteps;
     )
     beta_end: Beta | None = None  # None: 1e-4 and 0.02, of linear times 1000 / timesteps
+    zero_terminal_snr: bool = False  # the schedule is rescaled so that its last level has no signal
     time_scale: Annotated[float, pydantic.Field(gt=0)] = 1.0  # the network is told time_scale * timestep
     channels: Count
     size: tuple[Count, Count] | None = None  # height, width of the images it was trained on
@@ -65,7 +66,8 @@ class PriorConfig(Described):
         """The levels of a network that knows timesteps."""
         if self.schedule is None:
             raise ValueError(f"prediction {self.prediction} needs a schedule; choose linear or cosine")
-        return discrete(self.schedule, self.timesteps, self.beta_start, self.beta_end)
+        found = discrete(self.schedule, self.timesteps, self.beta_start, self.beta_end)
+        return schedules.without_signal(found) if self.zero_terminal_snr else found
 
     def around(self, net: nn.Module) -> Prior:
         """The prior around a network of this configuration."""

@@ -99,6 +99,15 @@ def sigmoid(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tensor:
     return _within(start + (end - start) * torch.linspace(-6, 6, T, dtype=torch.float64).sigmoid())
 
 
+def without_signal(schedule: DiscreteSchedule) -> DiscreteSchedule:
+    """Zero terminal SNR (Lin et al. 2024, algorithm 1): sqrt(abar) is shifted to 0 at T and scaled back to its first value.
+
+    Without the last level, whose sigma is infinite: T - 1 levels are left.
+    """
+    root = schedule.alphas_cumprod.sqrt()
+    return DiscreteSchedule((((root - root[-1]) * root[0] / (root[0] - root[-1]))[:-1]).square())
+
+
 def lint(schedule: DiscreteSchedule | Tensor) -> list[str]:
     """What is wrong with a schedule, or with raw alphas_cumprod (T,): a sentence for each finding.
 
