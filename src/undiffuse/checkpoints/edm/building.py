@@ -90,9 +90,10 @@ class EDMFormat:
             raise ValueError(explain(error, "the network", Arguments)) from None
         facts.show("network", f"DhariwalUNet (ADM) in {net.kind}")
         facts.show("source", "that of the file was not run: taken for github.com/NVlabs/edm's")
-        for name in ("prediction", "sigma_data", "schedule"):
-            if (value := getattr(config, name)) is not None:
-                facts.show(name, value)
+        facts.show("prediction", config.prediction)
+        facts.show(
+            *("sigma_data", config.sigma_data) if config.schedule is None else ("schedule", config.schedule)
+        )
         facts.check_all_used()
         config.bounded(len(weights.tensors))
         with torch.device("meta"):

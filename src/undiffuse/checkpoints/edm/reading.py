@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-OPERATIONS = 5_000_000  # of a pickle; a network of a thousand tensors takes some hundred thousand
+OPERATIONS = 2_000_000  # of a pickle; a network of a thousand tensors takes two hundred thousand
 RECORDS = 20_000  # visited
 DEEPEST = 20  # modules in modules
 FLAT = (
