@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from undiffuse.app.events import Done, Note, Progress, Saved
+from undiffuse.app.priors import open_prior
 from undiffuse.app.pull import Patience, Source, at, pull, pulled, remembered, shelf, source_of
 from undiffuse.app.pull import transfer as transfers
 from undiffuse.checkpoints.known import known
@@ -413,12 +414,15 @@ def test_pulling_by_name(undiffuse, serve, monkeypatch, tmp_path):
     server = serve("breaks", "fine")
     file = known()["celeba_hq"].model_copy(update={"url": server.url, "mirrors": ()})
     monkeypatch.setattr("undiffuse.app.pull.table.known", lambda: {"celeba_hq": file})
-    with pytest.raises(ValueError, match="run undiffuse priors pull celeba_hq"):
-        pulled("celeba_hq")
+    for ask in (pulled, open_prior):
+        with pytest.raises(ValueError, match="run undiffuse priors pull celeba_hq"):
+            ask("celeba_hq")
     done = undiffuse("priors", "pull", "celeba_hq")
     path = tmp_path / "shelf" / "celeba_hq" / "celeba_hq.ckpt"
     assert done.code == 0 and str(path) in done.out and sha() in done.out
     assert pulled("celeba_hq") == path and pulled("another") is None
+    with pytest.raises(ValueError, match=f"'{path}'"):  # the file itself is opened, and is no prior
+        open_prior("celeba_hq")
     assert str(path) in undiffuse("priors", "list").out
     wrong = undiffuse("priors", "pull", "celeba_hd")
     assert wrong.code == 2 and "did you mean celeba_hq" in wrong.err
