@@ -232,7 +232,7 @@ def test_priors_without_what_is_asked(undiffuse, tmp_path, photos):
         ([photos, "--guidance", "2"], "towards a class"),
         ([photos, "--grid", "timesteps"], "no timesteps"),
         (["photo-gaussian"], "give --size"),
-        (["nowhere"], "or give a .safetensors file"),
+        (["nowhere"], "or give a file of weights"),
     ):
         done = undiffuse("sample", *arguments, "--out", tmp_path / "o")
         assert done.code == 2 and done.err.count("\n") == 1 and said in done.err

@@ -143,7 +143,8 @@ def _reason(error: Exception) -> str:
             f"beside tensors it holds {named[1]}, which is code, and is refused; where it can be trusted, save the "
             "network's state_dict() alone"
         )
-    return f"no file of torch.save or safetensors with tensors alone ({type(error).__name__}: {text[:150]})"
+    said = text.rpartition("WeightsUnpickler error:")[2].partition("Check the documentation")[0].strip()
+    return f"no file of torch.save or safetensors with tensors alone ({type(error).__name__}: {said[:150]})"
 
 
 def _check_archive(path: Path) -> None:

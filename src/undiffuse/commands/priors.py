@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from undiffuse.commands.given import Plugins, load_plugins
+from undiffuse.commands.given import Plugins, PriorOptions, checked, load_plugins
 from undiffuse.commands.lists import listing
 from undiffuse.commands.shown import plain, show
 
@@ -62,3 +62,40 @@ def _list() -> None:
     typer.echo()
     for line in table:
         typer.echo("  ".join(map(str.ljust, line, widths)).rstrip())
+
+
+@priors.command(epilog="Example: undiffuse priors inspect 256x256_diffusion_uncond.pt")
+def inspect(
+    file: Annotated[Path, typer.Argument(help="File of weights, run's folder, or folder of diffusers.")],
+    prior_options: PriorOptions = None,
+) -> None:
+    """Say what a file of weights is: form, network, channels, classes, schedule, and what it does not tell."""
+    from undiffuse.app.inspect import inspect as run
+
+    for result in show(run(file, prior_options)):
+        typer.echo(plain(str(result.path)))
+        for line in result.lines:
+            typer.echo(f"  {plain(line)}")
+        if result.missing:
+            typer.echo(plain(f"  missing, for --prior-options: {'; '.join(result.missing)}"))
+
+
+@priors.command(
+    epilog="Example: undiffuse priors convert model.ckpt model.safetensors --prior-options schedule=linear"
+)
+def convert(
+    file: Annotated[Path, typer.Argument(help="File of weights, run's folder, or folder of diffusers.")],
+    out: Annotated[Path, typer.Argument(help="New file (.safetensors), or folder for diffusers.")],
+    to: Annotated[
+        str, typer.Option(help="undiffuse: one file that says all; or diffusers: a folder.")
+    ] = "undiffuse",
+    prior_options: PriorOptions = None,
+    precision: Annotated[str, typer.Option(help="To store in: fp32, bf16 or fp16.")] = "fp32",
+) -> None:
+    """Make a file of another form one of ours, which needs no options, or a folder of diffusers."""
+    from undiffuse.app.convert import ConvertConfig
+    from undiffuse.app.convert import convert as run
+
+    given = {"file": file, "out": out, "to": to, "prior_options": prior_options, "precision": precision}
+    for result in show(run(checked(ConvertConfig, given, "convert"))):
+        typer.echo(plain(str(result)))

@@ -1,0 +1,114 @@
+"""What a file of weights is, in lines: for ours what it says, for others what can be told and what cannot."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from undiffuse.app.events import Done, Event, Progress
+from undiffuse.checkpoints import Given, NoisyClassifierConfig, PriorConfig, classifier, native
+from undiffuse.checkpoints.facts import parse_given
+from undiffuse.checkpoints.formats import describe, fitted, is_ours, native_file, opened
+from undiffuse.checkpoints.known import Known, known
+from undiffuse.checkpoints.weights import Weights, open_header, open_weights
+
+CHUNK = 2**24  # bytes that are hashed between two signs of life
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A file, as far as it can be told."""
+
+    path: Path
+    lines: tuple[str, ...]
+    missing: tuple[str, ...]  # options that `--prior-options` has to give before it can be used
+
+
+def inspect(path: Path, options: str | None = None) -> Iterator[Event]:
+    """Progress of reading, and an `Inspected`. ValueError, in one line, for a file that is of no known form."""
+    given, file = parse_given(options), native_file(path)
+    ours = is_ours(file)
+    if ours and options:
+        raise ValueError(f"--prior-options {options}: '{file}' is of undiffuse and tells all itself")
+    weights = open_weights(file) if ours else opened(file, given)
+    lines, missing = _ours(file) if ours else _foreign(weights, given)
+    sums = dict[str, str]()
+    for event in digests(file):
+        if isinstance(event, Progress):
+            yield event
+        else:
+            sums = event
+    told = (*_tensors(weights), *_sums(file, sums), *lines)
+    yield Done(Inspected(file, told, missing))
+
+
+def digests(path: Path) -> Iterator[Progress | dict[str, str]]:
+    """Progress, and at the end {sha256, md5} of a file."""
+    size, done = path.stat().st_size, 0
+    sums = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            for digest in sums.values():
+                digest.update(chunk)
+            done += len(chunk)
+            yield Progress(done, size, f"reading {path.name}")
+    yield {name: digest.hexdigest() for name, digest in sums.items()}
+
+
+def _tensors(weights: Weights) -> Iterator[str]:
+    tensors = weights.tensors.values()
+    count = sum(value.numel() for value in tensors)
+    size = weights.path.stat().st_size
+    yield f"{len(tensors)} tensors, {count:,} parameters, {', '.join(weights.dtypes)}; {size:,} bytes"
+    yield from weights.wrapped
+
+
+def _sums(path: Path, sums: Mapping[str, str]) -> Iterator[str]:
+    """The digest, and whether it is a published one."""
+    same = [file for file in known().values() if sums["sha256"] == file.sha256 or sums["md5"] == file.md5]
+    told = f": as published of {same[0].name}" if same else _otherwise(path, known())
+    yield f"sha256 {sums['sha256']}{told}"
+
+
+def _otherwise(path: Path, files: Mapping[str, Known]) -> str:
+    named = next((file for file in files.values() if file.is_named(path)), None)
+    if named is None or not (named.sha256 or named.md5):
+        return ""
+    return f": not what is published of {named.name}; expected {named.sha256 or 'md5 ' + str(named.md5)}"
+
+
+def _ours(path: Path) -> tuple[list[str], tuple[str, ...]]:
+    kind = open_header(path).get("kind", "")
+    config: PriorConfig | NoisyClassifierConfig
+    if kind == classifier.KIND:
+        _, config, facts = classifier.load_classifier(path)
+    else:
+        found = native.load(path)
+        config, facts = found.config, found.facts
+    lines = [f"form: {kind}"]
+    lines += [f"{key}: {_text(value)}" for key, value in config.model_dump(exclude_none=True).items()]
+    lines += [f"{key}: {_text(value)}" for key, value in facts.items()]
+    return lines, ()
+
+
+def _foreign(weights: Weights, given: Given) -> tuple[list[str], tuple[str, ...]]:
+    found = describe(weights, given)
+    lines = [f"form: {found.form}", *found.told]
+    lines += [f"{key}: {_text(value)}" for key, value in found.facts.items()]
+    if not any("EMA" in line for line in weights.wrapped):
+        by_name = (
+            "averaged (EMA), by the file's name" if "ema" in weights.path.as_posix().lower() else "not told"
+        )
+        lines.append(f"raw or averaged weights: one set, {by_name}")
+    if found.config is not None:
+        fitted(weights.path, found.config, found.tensors)  # refuses what does not fit
+    return lines, found.missing
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return ("; " if any(" " in str(part) for part in value) else " ").join(map(str, value))
+    return str(value)
