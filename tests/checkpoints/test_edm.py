@@ -42,7 +42,6 @@ def test_adm_in_edm_computes_as_theirs(tmp_path):
     trap = tmp_path / "run"
     path = snapshot(
         tmp_path / "network-snapshot-1.pkl",
-        protocol=protocol,
         label_dim=5,
         source=TRAP.format(path=str(trap)),
     )
