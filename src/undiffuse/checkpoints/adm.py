@@ -10,7 +10,7 @@ from typing import Any
 
 from undiffuse.checkpoints.classifier import NoisyClassifierConfig
 from undiffuse.checkpoints.facts import Facts, Given
-from undiffuse.checkpoints.found import Found, alike, of_known, square, timesteps
+from undiffuse.checkpoints.found import Found, alike, of_known, square, timesteps, written
 from undiffuse.checkpoints.known import Known
 from undiffuse.checkpoints.native import PriorConfig
 from undiffuse.checkpoints.weights import Shapes, Weights, shape_of
@@ -55,7 +55,7 @@ def _unet(weights: Weights, given: Given) -> Found:
     config = None
     if not facts.missing:
         held = {"channels": channels, "size": size, "num_classes": classes, "null_class": null}
-        config = PriorConfig(network=network, **held, **told)
+        config = PriorConfig(network=written(network), **held, **told)
     return Found(
         FORM, config, weights.tensors, tuple(facts.lines), tuple(facts.missing), of_known(files, weights.path)
     )
@@ -78,7 +78,7 @@ def _classifier(weights: Weights, given: Given) -> Found:
     config, form = None, f"{FORM}, classifier"
     if not facts.missing and size is not None:
         config = NoisyClassifierConfig(
-            network={**network, "size": size[0]},
+            network=written({**network, "size": size[0]}),
             channels=sizes["in_channels"],
             size=size,
             num_classes=sizes["num_classes"],

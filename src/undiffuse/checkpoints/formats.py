@@ -25,6 +25,7 @@ from undiffuse.priors import NoisyClassifier
 from undiffuse.registry import NETWORKS
 
 FORMATS: tuple[Format, ...] = (DiffusersFormat(), EDMFormat(), ADMFormat(), HoFormat())
+HALF = {"adm": "input_blocks.", "ho_ddpm": "down."}  # how names begin
 SHOWN = 4  # differences in a message
 
 
@@ -148,7 +149,7 @@ def fitted(path: Path, config: Described, tensors: Mapping[str, Tensor]) -> nn.M
 def nearest(shapes: Shapes) -> str:
     """The known file that has most tensors in common with these shapes, and how it differs, in words."""
     best, most, shown = None, 0, ""
-    for file in _different(known()):
+    for file in _different(known(), shapes):
         wanted = _known_shapes(file)
         common = sum(shapes.get(name) == shape for name, shape in wanted.items())
         if common > most:
@@ -160,11 +161,12 @@ def nearest(shapes: Shapes) -> str:
     return f"the nearest known file is {best.name}: {shown}"
 
 
-def _different(files: Mapping[str, Known]) -> list[Known]:
-    """Of known files with one network the first."""
+def _different(files: Mapping[str, Known], shapes: Shapes) -> list[Known]:
+    """Known files with names like these; of those with one network the first."""
     found: dict[str, Known] = {}
     for file in files.values():
-        found.setdefault(str(sorted(file.network.items())), file)
+        if any(name.startswith(HALF[file.format]) for name in shapes):
+            found.setdefault(str(sorted(file.network.items())), file)
     return list(found.values())
 
 

@@ -59,6 +59,11 @@ def network_of(file: Known) -> dict[str, Any]:
     return {"name": name, **asdict(entry(**validated(entry, sizes)))}
 
 
+def written(sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes of a network as a header holds them: lists, not tuples."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in sizes.items()}
+
+
 def of_known(files: Sequence[Known], path: Path) -> dict[str, Any]:
     """What the table says of a file that is named as in it; of another, only which have the same shapes."""
     if not files or not files[0].is_named(path):

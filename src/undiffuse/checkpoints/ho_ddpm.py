@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from undiffuse.checkpoints.facts import Facts, Given
-from undiffuse.checkpoints.found import Found, alike, of_known, square, timesteps
+from undiffuse.checkpoints.found import Found, alike, of_known, square, timesteps, written
 from undiffuse.checkpoints.native import PriorConfig
 from undiffuse.checkpoints.weights import Shapes, Weights, shape_of
 
@@ -37,7 +37,7 @@ class HoFormat:
         facts.check_all_used()
         config = None
         if not facts.missing:
-            config = PriorConfig(network=network, channels=channels, size=size, **told)
+            config = PriorConfig(network=written(network), channels=channels, size=size, **told)
         return Found(
             FORM, config, tensors, tuple(facts.lines), tuple(facts.missing), of_known(files, weights.path)
         )

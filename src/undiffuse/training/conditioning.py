@@ -1,6 +1,7 @@
 """What a prior is conditioned on beside its labels: a degraded picture of the image that it is to draw."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from undiffuse.core.noise import SeededNoise
@@ -82,6 +83,11 @@ class LowRes(nn.Module):
     def _picture(self, y: Tensor, s: Tensor) -> Tensor:
         picture = self.operator.pinv(y)
         return torch.cat((picture, _like(s, picture).expand(-1, 1, *picture.shape[2:])), 1)
+
+
+def enlarged(y: Tensor, shape: Shape) -> Tensor:
+    """(B, *shape) from y (B, C, h, w), bilinearly: what guided-diffusion's upsamplers find behind x (SuperResModel)."""
+    return F.interpolate(y, shape[1:], mode="bilinear")
 
 
 def _like(s: Tensor, y: Tensor) -> Tensor:

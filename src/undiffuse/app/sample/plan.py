@@ -17,6 +17,7 @@ from undiffuse.core.grids import from_timesteps
 from undiffuse.core.images import read
 from undiffuse.core.noise import SeededNoise, image_seeds
 from undiffuse.core.state import Denoise, Step
+from undiffuse.operators.build import build
 from undiffuse.priors import class_guided, clipped
 from undiffuse.registry import SAMPLERS, Entry
 
@@ -144,7 +145,7 @@ def _shape(opened: Opened, config: SampleConfig) -> tuple[tuple[int, ...], Tenso
 
 
 def _low_res(opened: Opened, config: SampleConfig) -> tuple[tuple[int, ...], Tensor, str]:
-    from undiffuse.training.conditioning import LowRes
+    from undiffuse.training.conditioning import LowRes, enlarged
 
     found = opened.config
     if found is None or found.low_res is None:
@@ -158,14 +159,21 @@ def _low_res(opened: Opened, config: SampleConfig) -> tuple[tuple[int, ...], Ten
     y = read(config.low_res, measured=True).pixels[None]
     shape = clean_shape(found.low_res, config.size, y)
     check_shape(opened, shape)
-    condition = LowRes(found.low_res, shape, augmentation=found.augmentation)
-    if y.shape[1:] != condition.operator.out_shape:
-        sizes = ["x".join(str(n) for n in s) for s in (y.shape[1:], condition.operator.out_shape, shape)]
+    small = build(found.low_res, shape).out_shape
+    if y.shape[1:] != small:
+        sizes = ["x".join(str(n) for n in s) for s in (y.shape[1:], small, shape)]
         raise ValueError(
             f"'{config.low_res}' is {sizes[0]}, but {found.low_res} gives {sizes[1]} from {sizes[2]}; "
             "say the size of the large picture with --size"
         )
     digest = hashlib.sha256(config.low_res.read_bytes()).hexdigest()
+    if found.low_res_as == "bilinear":
+        if config.noise:
+            raise ValueError(
+                f"--noise; the prior '{opened.name}' knows pictures without noise only: leave it out"
+            )
+        return shape, enlarged(y, shape), digest
+    condition = LowRes(found.low_res, shape, augmentation=found.augmentation)
     return shape, condition.measured(y, 2 * config.noise), digest
 
 
