@@ -4,6 +4,7 @@
 # (torch.fft is untyped)
 
 import math
+from functools import lru_cache
 from typing import cast
 
 import torch
@@ -21,10 +22,9 @@ def dct(x: Tensor, dim: int = -1) -> Tensor:
     n = x.shape[dim]
     x = x.movedim(dim, -1)
     spectrum = cast(Tensor, torch.fft.rfft(torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], -1)))
-    spectrum = spectrum * _twiddle(x, n, sign=-1) * math.sqrt(2 / n)
-    low, high = spectrum.real, -spectrum.imag[..., 1 : (n + 1) // 2].flip(-1)  # X_{N-k} = -Im, by symmetry
-    out = torch.cat([low[..., :1] * math.sqrt(0.5), low[..., 1:], high], -1)
-    return out.movedim(-1, dim)
+    spectrum = spectrum * _turn(n, x.dtype, x.device)
+    high = spectrum.imag[..., 1 : (n + 1) // 2].flip(-1)  # -X_{N-k} is the imaginary part of X_k, by symmetry
+    return torch.cat([spectrum.real, -high], -1).movedim(-1, dim)
 
 
 def idct(x: Tensor, dim: int = -1) -> Tensor:
@@ -32,10 +32,9 @@ def idct(x: Tensor, dim: int = -1) -> Tensor:
     _require_float(x)
     n = x.shape[dim]
     x = x.movedim(dim, -1)
-    real = torch.cat([x[..., :1] * math.sqrt(2), x[..., 1 : n // 2 + 1]], -1)  # X_0 .. X_{N/2}
-    imag = torch.cat([torch.zeros_like(x[..., :1]), -x[..., n - n // 2 :].flip(-1)], -1)  # 0, -X_{N-1} ..
-    spectrum = torch.complex(real, imag) * _twiddle(x, n, sign=1)
-    mixed = cast(Tensor, torch.fft.irfft(spectrum, n=n)) * math.sqrt(n / 2)
+    imag = torch.cat([x.new_zeros(*x.shape[:-1], 1), -x[..., n - n // 2 :].flip(-1)], -1)  # 0, -X_{N-1} ..
+    spectrum = torch.complex(x[..., : n // 2 + 1], imag) * _turn_back(n, x.dtype, x.device)
+    mixed = cast(Tensor, torch.fft.irfft(spectrum, n=n))
     out = torch.empty_like(mixed)
     out[..., ::2] = mixed[..., : (n + 1) // 2]
     out[..., 1::2] = mixed[..., (n + 1) // 2 :].flip(-1)
@@ -57,7 +56,23 @@ def _require_float(x: Tensor) -> None:
         raise ValueError(f"no cosine transform of {x.dtype}; convert to float32 or float64 first")
 
 
-def _twiddle(x: Tensor, n: int, sign: int) -> Tensor:
-    """exp(sign i pi k / (2 N)) for k = 0 .. N/2: in float64, for float32 angles cost digits."""
-    angle = torch.arange(n // 2 + 1, dtype=torch.float64, device=x.device) * (sign * math.pi / (2 * n))
-    return torch.polar(torch.ones_like(angle), angle).to(torch.promote_types(x.dtype, torch.complex32))
+@lru_cache(maxsize=64)  # constants: a transform of 256 lines takes as long as its angles
+def _turn(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """c_k exp(-i pi k / (2 N)) for k = 0 .. N/2."""
+    return _turns(n, dtype, device, sign=-1, scale=1.0)
+
+
+@lru_cache(maxsize=64)
+def _turn_back(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """c_k exp(i pi k / (2 N)) for k = 0 .. N/2, times what irfft divides by, and twice the constant."""
+    turns = _turns(n, dtype, device, sign=1, scale=n / 2)
+    return torch.cat([2 * turns[:1], turns[1:]])
+
+
+@torch.inference_mode(False)  # what is kept serves callers in every mode
+def _turns(n: int, dtype: torch.dtype, device: torch.device, *, sign: int, scale: float) -> Tensor:
+    """Angles in float64: in float32 they cost digits."""
+    angle = torch.arange(n // 2 + 1, dtype=torch.float64, device=device) * (sign * math.pi / (2 * n))
+    size = torch.full_like(angle, scale * math.sqrt(2 / n))
+    size[0] *= math.sqrt(0.5)
+    return torch.polar(size, angle).to(torch.promote_types(dtype, torch.complex32))

@@ -56,10 +56,14 @@ class CosineAxis(Axis):
         self.register_buffer("s", nn.functional.pad(s, (0, n - h)))
 
     def vt(self, x: Tensor, dim: int) -> Tensor:
+        if self.factor == 1:  # the reflection of one mode
+            return -dct(x, dim)
         reflected = reflect(self._fold(dct(x, dim), dim), along(self.mirror, dim), dim - 1)
         return reflected.flatten(dim - 1, dim)
 
     def v(self, c: Tensor, dim: int) -> Tensor:
+        if self.factor == 1:
+            return -idct(c, dim)
         folded = split(c, dim, self.factor)
         return idct(self._unfold(reflect(folded, along(self.mirror, dim), dim - 1), dim), dim)
 
