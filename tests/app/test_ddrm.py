@@ -9,7 +9,9 @@ import torch
 import yaml
 from torch.utils.data import DataLoader
 
+from tests.networks.weights import seeded
 from tests.pictures import photograph
+from tests.small import CLASSES, changed, stored
 from undiffuse.app.ddrm import degrade, method
 from undiffuse.app.ddrm import pictures as layouts
 from undiffuse.app.ddrm.asked import Asked
@@ -18,6 +20,7 @@ from undiffuse.app.ddrm.pictures import Pictures, fit, open_pictures, shuffled, 
 from undiffuse.app.ddrm.setup import Data, find_setup, read_setup
 from undiffuse.app.ddrm.weights import place, weights
 from undiffuse.app.priors import Opened, open_prior
+from undiffuse.checkpoints import NoisyClassifierConfig, save_classifier
 from undiffuse.checkpoints.known import known
 from undiffuse.core.images import read, to_bytes, to_unit, write
 from undiffuse.priors import DiscreteSchedule, NoisyClassifier
@@ -454,17 +457,54 @@ def test_errors(undiffuse, exp, given, said, monkeypatch):
     assert refused.err.count("\n") <= 3 and not (exp / "image_samples").exists()
 
 
-def test_the_label_is_asked_for(undiffuse, exp):
-    """A class-conditional network on pictures without classes."""
-    from tests.small import CLASSES, changed, stored
-
-    file = stored(
-        exp / "by_class.safetensors",
-        changed(CLASSES, {"in_channels": 3, "out_channels": 3}, channels=3, size=(SIZE, SIZE)),
+@pytest.fixture
+def by_class(exp):
+    """A class-conditional network and a classifier, in files."""
+    same = {"in_channels": 3, "out_channels": 3}
+    prior = stored(exp / "prior.safetensors", changed(CLASSES, same, channels=3, size=(SIZE, SIZE)))
+    network = {
+        "name": "classifier", "width": 16, "multipliers": [1], "blocks": 1, "attention": [0], "head_channels": 8,
+        "groups": 4, "in_channels": 3, "num_classes": 3, "size": SIZE, "resblock_updown": False,
+    }  # fmt: skip
+    config = NoisyClassifierConfig(
+        network=network, schedule="linear", channels=3, size=(SIZE, SIZE), num_classes=3
     )
-    refused = undiffuse(*COMMAND.split(), "--prior", file)
+    classifier = config.build()
+    with torch.no_grad():
+        seeded(classifier.net, 1)
+    save_classifier(exp / "classifier.safetensors", classifier, config, {})
+    return prior, exp / "classifier.safetensors"
+
+
+def test_the_label_is_asked_for(undiffuse, exp, by_class):
+    """A class-conditional network on pictures without classes."""
+    refused = undiffuse(*COMMAND.split(), "--prior", by_class[0])
     assert refused.code == 2 and "give --label" in refused.err and not (exp / "image_samples").exists()
-    assert undiffuse(*COMMAND.split(), "--prior", file, "--label", "1", "--ni").code == 0
+    assert undiffuse(*COMMAND.split(), "--prior", by_class[0], "--label", "1", "--ni").code == 0
+    wrong = undiffuse(*COMMAND.split(), "--prior", by_class[0], "--label", "4", "--ni")
+    assert wrong.code == 2 and re.search("label|class", wrong.err)
+
+
+def test_classes_and_a_classifier_from_a_config(undiffuse, exp, by_class, monkeypatch):
+    """As imagenet_256_cc.yml: labels by folder; guided at the current picture, or with --compat at the start."""
+    monkeypatch.setattr(layouts, "CLASSES", 2)
+    prior, classifier = map(str, by_class)
+    store(exp / "datasets/imagenet/val", ["n00000001/a.JPEG", "n00000002/b.JPEG"])
+    data = {"layout": "imagenet", "path": "datasets/imagenet", "fit": "centre"}
+    config = {**OURS, "prior": prior, "classifier": classifier, "classifier_scale": 5.0, "data": data}
+    answers: dict[str, bytes] = {}
+    for name, scale, extra in (("plain", 0.0, []), ("guided", 5.0, []), ("published", 5.0, ["--compat"])):
+        (exp.parent / "configs/small.yml").write_text(yaml.safe_dump({**config, "classifier_scale": scale}))
+        done = undiffuse(*COMMAND.replace("demo", name).split(), *extra)
+        assert done.code == 0, done.err
+        out = exp / "image_samples" / name
+        lines = [json.loads(line) for line in (out / "ddrm.jsonl").read_text().splitlines()[1:]]
+        assert {(line["picture"], line["label"]) for line in lines} == {
+            ("n00000001/a.JPEG", 0), ("n00000002/b.JPEG", 1),
+        }  # fmt: skip
+        answers[name] = (out / "0_-1.png").read_bytes()
+        assert ("looks at the start at every step" in done.err) == (name == "published")
+    assert len(set(answers.values())) == 3
 
 
 def test_asked_defaults_are_the_authors():
