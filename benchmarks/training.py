@@ -327,7 +327,8 @@ def table(rows: list[dict[str, Any]], device: str) -> str:
     ]
     for case in dict.fromkeys(row["case"] for row in rows):
         modes = list(dict.fromkeys(row["mode"] for row in rows if row["case"] == case))
-        pairs = [(mode, mode) for mode in modes] + [(modes[0], mode) for mode in modes if "compiled" in mode]
+        pairs = [(mode, mode) for mode in modes]
+        pairs += [(mode.removesuffix("+compiled"), mode) for mode in modes if mode.endswith("+compiled")]
         for mode, other in dict.fromkeys(pairs):
             found = ratio(rows, case, mode, other)
             if found is not None:
