@@ -1,19 +1,17 @@
 """What a file of weights is, in lines: for ours what it says, for others what can be told and what cannot."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from undiffuse.app.events import Done, Event, Progress
+from undiffuse.app.pull.shelf import digests
 from undiffuse.checkpoints import Given, NoisyClassifierConfig, PriorConfig, classifier, native
 from undiffuse.checkpoints.facts import parse_given
 from undiffuse.checkpoints.formats import describe, fitted, is_ours, native_file, opened
 from undiffuse.checkpoints.known import Known, known
 from undiffuse.checkpoints.weights import Weights, open_header, open_weights
-
-CHUNK = 2**24  # bytes that are hashed between two signs of life
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +32,13 @@ def inspect(path: Path, options: str | None = None) -> Iterator[Event]:
     weights = open_weights(file) if ours else opened(file, given)
     lines, missing = _ours(file) if ours else _foreign(weights, given)
     sums = dict[str, str]()
-    for event in digests(file):
+    for event in digests(file, ("sha256", "md5")):
         if isinstance(event, Progress):
             yield event
         else:
             sums = event
     told = (*_tensors(weights), *_sums(file, sums), *lines)
     yield Done(Inspected(file, told, missing))
-
-
-def digests(path: Path) -> Iterator[Progress | dict[str, str]]:
-    """Progress, and at the end {sha256, md5} of a file."""
-    size, done = path.stat().st_size, 0
-    sums = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            for digest in sums.values():
-                digest.update(chunk)
-            done += len(chunk)
-            yield Progress(done, size, f"reading {path.name}")
-    yield {name: digest.hexdigest() for name, digest in sums.items()}
 
 
 def _tensors(weights: Weights) -> Iterator[str]:

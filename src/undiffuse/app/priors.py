@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from undiffuse.app.events import Note
 from undiffuse.app.pull import pulled
 from undiffuse.checkpoints import PriorConfig, load, parse_given
 from undiffuse.checkpoints.formats import native_file
@@ -26,6 +27,7 @@ SHOWN = 20  # classes in a message
 WHOLE = 2**20  # pixels up to which a convolutional network sees the picture at once: 2.4 GB with gradients
 WINDOW = 512  # side of its windows beyond that
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}  # beside fp32
+LARGE = 2**29  # bytes of a file whose digest takes a second or more
 OVERLAP = 64  # of windows, in pixels, or a quarter of their shorter side if that is less
 
 
@@ -85,6 +87,15 @@ class Opened:
         return str(label) if names is None else f"{label} ({names[label]})"
 
 
+def announced(text: str) -> Iterator[Note]:
+    """That a prior will take a while to open, if its file is large."""
+    path = Path(text)
+    if text not in PRIORS and not path.exists():
+        path = pulled(text) or path
+    if path.is_file() and (size := path.stat().st_size) > LARGE:
+        yield Note(f"opening {path.name}, {size / 1e9:.1f} GB")
+
+
 def open_prior(text: str, options: str | None = None, precision: str = "fp32") -> Opened:
     """A name of `undiffuse priors` (published ones once they are pulled), else a file of weights or a run's folder.
 
@@ -126,11 +137,10 @@ def _opened(text: str, options: str | None) -> Opened:
 
 
 def _from_file(text: str, path: Path, options: str | None = None) -> Opened:
-    """The digest first: it reads the whole file, and brings it where the network then finds its tensors."""
-    given = parse_given(options)
+    """Loading maps the file; the digest then reads all of it, once, and the network finds its weights in memory."""
+    found = load(path, parse_given(options))
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    found = load(path, given)
     if isinstance(found.prior.net, Photo):  # a fifth faster on a CPU; other networks gain nothing in float32
         found.prior.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Opened(found.prior, text, digest, found.config, found.facts, found.told, options or "")

@@ -19,7 +19,7 @@ from undiffuse.app.bench.summary import Summary, summarise
 from undiffuse.app.bench.table import DIVERGED, OK, Row, Table
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.measurement import view
-from undiffuse.app.priors import Opened, check_shape, open_prior
+from undiffuse.app.priors import Opened, announced, check_shape, open_prior
 from undiffuse.config.bench import BenchConfig
 from undiffuse.core.images import write
 from undiffuse.core.noise import image_seed
@@ -52,6 +52,7 @@ def run(config: BenchConfig) -> Iterator[Event]:
     algorithms, tasks or pictures are added to what is there.
     """
     methods = contenders(config.algorithms, config.baselines, config.calls)
+    yield from announced(config.prior)
     opened, device = (
         open_prior(config.prior, config.prior_options, config.precision),
         machine.device(config.device),

@@ -19,7 +19,7 @@ from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.kinds import KINDS, kind_of
 from undiffuse.app.methods import plan_method
 from undiffuse.app.presets import ChosenBy, Preset, presets_text
-from undiffuse.app.priors import LOWEST, Opened, check_shape, highest, open_prior
+from undiffuse.app.priors import LOWEST, Opened, announced, check_shape, highest, open_prior
 from undiffuse.config.bench import TuneConfig
 from undiffuse.core.images import replace_file
 from undiffuse.core.noise import image_seed
@@ -62,6 +62,7 @@ def run(config: TuneConfig) -> Iterator[Event]:
     method = contender(config.algorithm, config.calls)
     if not method.restorer:
         raise ValueError(f"--algorithm {config.algorithm}; only algorithms have noise levels to search for")
+    yield from announced(config.prior)
     opened, device = (
         open_prior(config.prior, config.prior_options, config.precision),
         machine.device(config.device),

@@ -12,7 +12,7 @@ from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Saved
 from undiffuse.app.measurement import check_terms
 from undiffuse.app.presets import read_presets
-from undiffuse.app.priors import Opened
+from undiffuse.app.priors import Opened, announced
 from undiffuse.app.restore.engine import Failed, Solved, engine, of_this_picture
 from undiffuse.app.restore.files import AMONG_OTHERS, save
 from undiffuse.app.restore.folder import MANIFEST, SUFFIXES, Manifest, entry, fingerprint, pictures, settings
@@ -44,6 +44,7 @@ def run_folder(config: RestoreConfig) -> Iterator[Event]:
     device = machine.device(config.device)
     outputs.check_writable(config.out)
     chosen = AUTO if config.prior == "auto" else (config.prior,)
+    yield from announced(config.prior)
     priors: Priors = {name: open_asked(config, name) for name in chosen}
     mark = settings(config, {name: _weights(opened) for name, opened in priors.items()})
     for opened in priors.values():

@@ -10,6 +10,7 @@ from torch import Tensor
 from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.measurement import files
+from undiffuse.app.priors import announced
 from undiffuse.app.restore.files import ALONE, save
 from undiffuse.app.restore.folder import MANIFEST
 from undiffuse.app.restore.result import judge
@@ -45,6 +46,7 @@ def run(config: RestoreConfig, *, dry: bool = False) -> Iterator[Event]:
 
 
 def _run_one(config: RestoreConfig) -> Iterator[Event]:
+    yield from announced(config.prior)
     task, lpips = prepare(config, {}), network_of_lpips(config)
     device = machine.device(config.device)
     inputs = [config.image, *files(config.degrade)] + ([config.reference] if config.reference else [])

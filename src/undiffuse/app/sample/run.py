@@ -10,6 +10,7 @@ from torch import Tensor
 
 from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
+from undiffuse.app.priors import announced
 from undiffuse.app.sample import folder as places
 from undiffuse.app.sample.plan import Plan, batch_size, default_folder, plan
 from undiffuse.config import SampleConfig
@@ -34,6 +35,7 @@ def run(config: SampleConfig) -> Iterator[Event]:
     Picture i is a function of the settings, the seed and i. Batches, interrupts and resumes change it by the
     rounding of float32 sums only.
     """
+    yield from announced(config.prior)
     made, out = plan(config), config.out or default_folder(config)
     device = machine.device(config.device)
     outputs.check_writable(out)
