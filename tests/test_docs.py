@@ -66,6 +66,11 @@ def desk(tmp_path, monkeypatch):
     for i in range(24):
         write(photograph(140, 130 + i).roll(7 * i, 2), tmp_path / f"photos/{i}.png")
     fashion(tmp_path / "fashion")
+    experiment(tmp_path / "exp")
+    shelf = tmp_path / "shelf/256x256_diffusion/256x256_diffusion.pt"  # pulled before: nothing is downloaded
+    shelf.parent.mkdir(parents=True)
+    shelf.write_bytes(b"in place of two gigabytes")
+    monkeypatch.setenv("UNDIFFUSE_CACHE", str(tmp_path / "shelf"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -73,6 +78,14 @@ def blurred(x):
     """As an unsteady hand leaves it, with little noise."""
     A = build("blur:gaussian,std=2.5", tuple(x.shape)).float()
     return measure(A, x[None], 0.02, SeededNoise([0]))[0]
+
+
+def experiment(exp):
+    """One picture of ImageNet's thousand, in the folders of DDRM's authors."""
+    folder = exp / "datasets/imagenet/imagenet"
+    folder.mkdir(parents=True)
+    write(photograph(260, 280), folder / "ILSVRC2012_val_00000293.jpeg")
+    (exp / "imagenet_val_1k.txt").write_text("ILSVRC2012_val_00000293 0\n")
 
 
 def fashion(folder):
