@@ -22,6 +22,7 @@ EVERYTHING = {
     "training",
     "checkpoints",
     "contracts",
+    "interop",
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "registry": set(),
@@ -36,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "operators": {"core", "config", "registry"},  # config: operators/build.py reads options from text
     "restore": {"core", "operators", "samplers", "registry"},  # a conditional denoiser goes into any sampler
     "training": {"core", "operators", "priors"},  # operators: what super-resolution is conditioned on
+    "interop": {"core", "operators", "priors", "restore"},
     "contracts": {"core", "priors", "operators", "restore", "registry"},
     "app": EVERYTHING,
     "cli": EVERYTHING | {"commands"},

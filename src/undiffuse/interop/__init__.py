@@ -1,0 +1,1 @@
+"""Priors and degradations between this package and others, which are needed only where they are called."""
