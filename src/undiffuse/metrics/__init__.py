@@ -1,5 +1,6 @@
-"""How good is a picture, against a reference."""
+"""How good is a picture, against a reference; how good are many, against many."""
 
+from undiffuse.metrics.features import frechet, inception_score, kid, moments, prdc
 from undiffuse.metrics.lpips import LPIPS
 from undiffuse.metrics.multiscale import ms_ssim
 from undiffuse.metrics.pixel import psnr, ssim
@@ -9,10 +10,15 @@ from undiffuse.metrics.weights import open_lpips
 
 __all__ = [
     "LPIPS",
+    "frechet",
+    "inception_score",
     "invented",
+    "kid",
+    "moments",
     "ms_ssim",
     "open_lpips",
     "power",
+    "prdc",
     "psnr",
     "quality",
     "spectrum_error",

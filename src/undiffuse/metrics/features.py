@@ -1,0 +1,194 @@
+"""How far apart two sets of pictures are, by their features (N, D). In float64; the order is of no account."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ENTRIES = 2**24  # of a matrix of pairs, held at once: 128 MiB
+NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and covariance (D, D), with N - 1. ValueError for fewer than two, and for what is not finite."""
+    _check(features, 2)
+    mean = features.mean(0, dtype=torch.float64)
+    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=features.device)
+    for rows in features.split(max(1, ENTRIES // len(mean))):
+        centred = rows.double() - mean
+        covariance.addmm_(centred.T, centred)
+    return mean, covariance / (len(features) - 1)
+
+
+def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covariance: Tensor) -> float:
+    """Squared Frechet distance of two Gaussians (Dowson and Landau 1982, eq. 4); of Inception's features, FID.
+
+    d^2 = |m - n|^2 + tr S + tr T - 2 tr (S T)^(1/2)        S = L L^T
+
+    (S T)^(1/2) has the trace of (L^T T L)^(1/2), which is symmetric: the sum of the roots of its eigenvalues. No
+    square root of a matrix, no complex numbers. Rounding below 0 is cut off. ValueError for shapes that differ,
+    and for a covariance that is not finite or not symmetric.
+    """
+    if mean.shape != other_mean.shape:
+        shapes = f"{tuple(mean.shape)} and {tuple(other_mean.shape)}"
+        raise ValueError(f"means of {shapes}; expected the same features of both; use one network for both")
+    mean, other_mean = mean.double(), other_mean.double()
+    s, t = (_symmetric(matrix, len(mean)) for matrix in (covariance, other_covariance))
+    apart = (mean - other_mean).square().sum() + s.trace() + t.trace() - 2 * _trace_of_root(s, t)
+    return max(0.0, apart.item())
+
+
+def _trace_of_root(s: Tensor, t: Tensor) -> Tensor:
+    """tr (S T)^(1/2) of positive semi-definite matrices."""
+    factor, failed = torch.linalg.cholesky_ex(s)
+    if not failed:
+        values = torch.linalg.eigvalsh(factor.T @ t @ factor)
+        if values[0] > _noise(values):
+            return values.sqrt().sum()
+    # fewer pictures than features: roots of eigenvalues that are rounding alone, 1e-16, would add 1e-8 each
+    return torch.linalg.svdvals(_root(s).T @ _root(t)).sum()
+
+
+def _root(s: Tensor) -> Tensor:
+    """R with S = R R^T, a column for each eigenvalue above rounding."""
+    values, vectors = torch.linalg.eigh(s)
+    kept = values > _noise(values)
+    return vectors[:, kept] * values[kept].sqrt()
+
+
+def _noise(values: Tensor) -> Tensor:
+    """What rounding makes of an eigenvalue 0: D eps max, the bound of backward-stable solvers."""
+    return len(values) * torch.finfo(values.dtype).eps * values[-1].clamp(min=0)
+
+
+def _symmetric(matrix: Tensor, size: int) -> Tensor:
+    matrix = matrix.double()
+    if matrix.shape != (size, size) or not matrix.isfinite().all():
+        shape = "x".join(map(str, matrix.shape))
+        raise ValueError(
+            f"a covariance of {shape} for {size} means, or not finite; expected {size}x{size} numbers"
+        )
+    if (matrix - matrix.T).abs().max() > 1e-6 * matrix.diagonal().abs().max():  # float32 files keep 1e-7
+        raise ValueError("a covariance that is not symmetric; expected sigma of an .npz of statistics")
+    return (matrix + matrix.T) / 2
+
+
+def kid(features: Tensor, reference: Tensor) -> Estimate:
+    """Kernel distance, MMD^2 with k(x, y) = (x . y / D + 1)^3 (Binkowski et al. 2018, sec. 4): unbiased, may be < 0.
+
+    mean k(x, x') - 2 mean k(x, y) + mean k(y, y') over all pairs of different pictures, not over random blocks:
+    the expectation of the published blocks of 1000, with less spread. The interval is the jackknife's, each
+    picture left out once (Arvesen 1969); for equal distributions it is wider than need be. ValueError for fewer
+    than 3 pictures.
+    """
+    _check(features, 3)
+    _check(reference, 3, features.shape[1])
+    m, n = len(features), len(reference)
+    own, _ = _kernel_sums(features, features)
+    other, _ = _kernel_sums(reference, reference)
+    across, back = _kernel_sums(features, reference)
+    a, b, c = own.sum(), across.sum(), other.sum()
+    value = a / (m * (m - 1)) - 2 * b / (m * n) + c / (n * (n - 1))
+    without = (a - 2 * own) / ((m - 1) * (m - 2)) - 2 * (b - across) / ((m - 1) * n)
+    without_reference = (c - 2 * other) / ((n - 1) * (n - 2)) - 2 * (b - back) / ((n - 1) * m)
+    variance = without.var(correction=0) * (m - 1) + without_reference.var(correction=0) * (n - 1)
+    half = NORMAL * math.sqrt(variance.item())
+    return Estimate(value.item(), value.item() - half, value.item() + half)
+
+
+def _kernel_sums(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of the kernel along rows and columns; of a set with itself, without the diagonal."""
+    rows, columns = x.new_zeros(len(x), dtype=torch.float64), x.new_zeros(len(y), dtype=torch.float64)
+    for start, block in _blocks(x, len(y)):
+        kernel = (block @ y.double().T / x.shape[1] + 1) ** 3
+        if x is y:
+            kernel[torch.arange(len(block)), start + torch.arange(len(block))] = 0
+        rows[start : start + len(block)] = kernel.sum(1)
+        columns += kernel.sum(0)
+    return rows, columns
+
+
+def prdc(features: Tensor, reference: Tensor, neighbours: int = 5) -> dict[str, float]:
+    """Improved precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020, eq. 3-5).
+
+    Around each picture of a set lies a ball that reaches to its k-th neighbour in that set. precision: share of the
+    pictures in a ball of the reference; recall: share of the reference in a ball of the pictures; density: balls
+    of the reference around a picture, over k; coverage: share of the reference's balls that hold a picture.
+    ValueError for sets of k pictures or fewer.
+    """
+    _check(features, neighbours + 1)
+    _check(reference, neighbours + 1, features.shape[1])
+    radius, own_radius = _radii(reference, neighbours), _radii(features, neighbours)
+    around = torch.zeros(len(features), dtype=torch.float64, device=features.device)
+    recalled, covered = [], []
+    for start, block in _blocks(reference, len(features)):
+        squared = _squared_distances(block, features)
+        inside = squared < radius[start : start + len(block), None]
+        around += inside.sum(0)
+        covered.append(inside.any(1))
+        recalled.append((squared < own_radius).any(1))
+    return {
+        "precision": (around > 0).double().mean().item(),
+        "recall": torch.cat(recalled).double().mean().item(),
+        "density": around.mean().item() / neighbours,
+        "coverage": torch.cat(covered).double().mean().item(),
+    }
+
+
+def _radii(x: Tensor, neighbours: int) -> Tensor:
+    """Squared distance of each picture to its k-th neighbour."""
+    found = []
+    for start, block in _blocks(x, len(x)):
+        squared = _squared_distances(block, x)
+        squared[torch.arange(len(block)), start + torch.arange(len(block))] = math.inf  # itself
+        found.append(squared.kthvalue(neighbours, 1).values)
+    return torch.cat(found)
+
+
+def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    x, y = x.double(), y.double()
+    return (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp(min=0)
+
+
+def _blocks(x: Tensor, columns: int):
+    """Rows of x in float64 with the number of the first: so many that pairs with `columns` others fit."""
+    size = max(1, ENTRIES // columns)
+    for start in range(0, len(x), size):
+        yield start, x[start : start + size].double()
+
+
+def inception_score(logits: Tensor, splits: int = 10) -> tuple[float, float]:
+    """exp of the mean of KL(p(y|x) | p(y)) (Salimans et al. 2016): mean and deviation over splits, in order.
+
+    logits: (N, classes). As published, the mean of 10 parts; splits=1 takes all at once. ValueError for fewer
+    pictures than splits.
+    """
+    _check(logits, splits)
+    scores = []
+    for part in torch.tensor_split(logits, splits):
+        log = part.double().log_softmax(1)
+        marginal = log.logsumexp(0) - math.log(len(log))
+        scores.append((log.exp() * (log - marginal)).sum(1).mean().exp())
+    values = torch.stack(scores)
+    return values.mean().item(), values.std(correction=0).item()
+
+
+def _check(features: Tensor, least: int, width: int | None = None) -> None:
+    if features.ndim != 2 or len(features) < least or not features.shape[1]:
+        raise ValueError(
+            f"features of shape {tuple(features.shape)}; expected (N, D) of at least {least} pictures"
+        )
+    if width is not None and features.shape[1] != width:
+        raise ValueError(f"{features.shape[1]} features and {width}; expected one network for both sets")
+    if not features.isfinite().all():
+        raise ValueError("features that are not finite; expected numbers: look at the network and its input")
