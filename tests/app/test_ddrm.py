@@ -398,6 +398,7 @@ def test_a_run_goes_on(undiffuse, exp):
     again = undiffuse(*COMMAND.split(), "--batch", "1")
     assert again.code == 0 and "4 of 5 are there already" in again.err
     assert (out / "2_-1.png").read_bytes() == before["2_-1.png"][0]  # the same pixels in another batch
+    assert "5 of 5 are there already" in undiffuse(*COMMAND.split()).err
 
 
 def test_subset_of_the_command(undiffuse, exp):

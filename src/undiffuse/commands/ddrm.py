@@ -65,7 +65,7 @@ def ddrm(
     given: dict[str, Any] = {
         "config": config, "deg": deg, "sigma_0": sigma_0, "timesteps": timesteps, "eta": eta, "eta_b": eta_b,
         "image_folder": image_folder, "exp": exp, "seed": seed, "subset_start": subset_start,
-        "subset_end": subset_end, "no_interaction": ni, "compat": compat, "prior": prior, "classifier": classifier,
+        "subset_end": subset_end, "compat": compat, "prior": prior, "classifier": classifier,
         "prior_options": prior_options, "precision": precision, "label": label, "batch": batch, "device": device,
     }  # fmt: skip
     ignored = {"--doc": doc, "--comment": comment, "--verbose": verbose != "info", "--sample": sample}

@@ -25,7 +25,6 @@ class Asked(Options):
     seed: Annotated[int, pydantic.Field(ge=0, lt=2**63)] = 1234
     subset_start: int = -1
     subset_end: int = -1
-    no_interaction: bool = False
     compat: bool = False  # the authors' operators, steps and start, bug for bug
     prior: str | None = None  # in place of the config's
     classifier: str | None = None

@@ -49,13 +49,16 @@ class Results:
         make_folder(out)
         if not self.lines:
             (out / RECORD).write_text(json.dumps({"settings": self._mark, **settings}) + "\n")
+        elif not (out / RECORD).read_bytes().endswith(b"\n"):  # a line that a kill cut off
+            with open(out / RECORD, "a") as file:
+                file.write("\n")
 
     def kept(self, index: int, name: str) -> float | None:
         """The PSNR of a picture that is there already; None for one that is to be made."""
         line = self.lines.get(index)
-        there = line is not None and line.get("picture") == name
-        whole = there and all((self.out / file).is_file() for file in files(index))
-        return float(line["psnr"]) if whole and line is not None else None
+        if line is None or line.get("picture") != name or not isinstance(line.get("psnr"), float):
+            return None
+        return line["psnr"] if all((self.out / file).is_file() for file in files(index)) else None
 
     def save(
         self, indices: Sequence[int], pictures: tuple[Tensor, Tensor, Tensor], about: Sequence[dict[str, Any]]

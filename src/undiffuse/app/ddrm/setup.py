@@ -43,7 +43,8 @@ def find_setup(name: str) -> tuple[Setup, str]:
     """The config of that name and where it was: as DDRM looks for it, in configs/, else a path, else ours."""
     for path in (Path("configs") / name, Path(name)):
         if path.is_file():
-            return read_setup(path.read_text(encoding="utf-8"), str(path)), str(path)
+            with path.open(encoding="utf-8", errors="replace") as file:
+                return read_setup(file.read(LONGEST + 1), str(path)), str(path)
     ours = files("undiffuse.assets") / "published"
     known = sorted(
         entry.name.removesuffix(".yaml") for entry in ours.iterdir() if entry.name.endswith(".yaml")
