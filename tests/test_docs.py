@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from tests.networks.weights import seeded
 from tests.pictures import photograph
 from undiffuse import cli
 from undiffuse.contracts.operator import check
 from undiffuse.contracts.restorer import IsotropicGaussian, run
 from undiffuse.core.images import write
 from undiffuse.core.noise import SeededNoise
+from undiffuse.networks import ADMConfig
 from undiffuse.operators import LinearOperator
 from undiffuse.operators.build import build
 from undiffuse.registry import OPERATORS, PRIORS, RESTORERS, SAMPLERS
@@ -66,12 +69,22 @@ def desk(tmp_path, monkeypatch):
     for i in range(24):
         write(photograph(140, 130 + i).roll(7 * i, 2), tmp_path / f"photos/{i}.png")
     fashion(tmp_path / "fashion")
+    published(tmp_path)
     experiment(tmp_path / "exp")
     shelf = tmp_path / "shelf/256x256_diffusion/256x256_diffusion.pt"  # pulled before: nothing is downloaded
     shelf.parent.mkdir(parents=True)
     shelf.write_bytes(b"in place of two gigabytes")
     monkeypatch.setenv("UNDIFFUSE_CACHE", str(tmp_path / "shelf"))
     monkeypatch.chdir(tmp_path)
+
+
+@torch.no_grad()
+def published(folder):
+    """Networks in the form of guided-diffusion's files."""
+    sizes = dict(width=32, multipliers=(1, 1), blocks=1, attention=(1,), heads=4)
+    for name, more in {"model": {}, "upsampler": dict(in_channels=6, num_classes=5)}.items():
+        torch.save(seeded(ADMConfig(**sizes, **more).build(), 0).state_dict(), folder / f"{name}.pt")
+    write(photograph(8, 8), folder / "small.png")
 
 
 def blurred(x):

@@ -40,7 +40,7 @@ def convert(config: ConvertConfig) -> Iterator[Event]:
     if ours:
         classifying = open_header(path).get("kind") == CLASSIFIER
     else:
-        classifying = "classifier" in describe(opened(path, given), given).form
+        classifying = describe(opened(path, given), given).classifies
     yield Progress(0, 2, f"reading {path.name}")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -101,9 +101,10 @@ def foreign(path: Path, given: Given) -> Loaded:
     weights = opened(path, given)
     found = describe(weights, given)
     if found.config is None:
-        raise ValueError(
-            f"'{path}' ({found.form}) does not tell {', '.join(found.missing)}: give it with --prior-options"
-        )
+        how = "give it with --prior-options"
+        if found.classifies:
+            how = f"give it once, with undiffuse priors convert {path} FILE.safetensors --prior-options ..."
+        raise ValueError(f"'{path}' ({found.form}) does not tell {', '.join(found.missing)}: {how}")
     net = fitted(path, found.config, found.tensors)
     told = (*weights.wrapped, *found.told)
     return Loaded(net, found.config, {"form": found.form, **found.facts, "told": list(told)}, told)

@@ -27,6 +27,11 @@ class Found:
     missing: tuple[str, ...] = ()  # options of --prior-options, with an example
     facts: Mapping[str, Any] = field(default_factory=dict)  # known file, data, licence
 
+    @property
+    def classifies(self) -> bool:
+        """A classifier for guidance, and no prior."""
+        return self.form.endswith("classifier")
+
 
 class Format(Protocol):
     """A form of published files."""
