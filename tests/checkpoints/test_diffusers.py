@@ -365,3 +365,46 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(ValueError, match="not empty"):
         export(checkpoint(DDPM), tmp_path / "out")
     assert (tmp_path / "out" / "mine").read_text() == "kept"
+
+
+HOSTILE = (
+    [],
+    {},
+    [[]] * 3,
+    "x",
+    "",
+    -1,
+    0,
+    True,
+    None,
+    10**30,
+    -0.5,
+    float("nan"),
+    float("inf"),
+    [10**9] * 40,
+)
+
+
+@pytest.mark.parametrize(
+    "name", [*PUBLISHED[256], "dropout", "num_class_embeds", "upsample_type", "downsample_type"]
+)
+def test_any_value_of_any_setting_is_taken_or_refused(tmp_path, name):
+    """With the right tensors beside it, so that nothing else is wrong."""
+    folder = folder_of(tmp_path / "a", PUBLISHED[256], {"conv_in.weight": torch.zeros(1)})
+    for value in HOSTILE:
+        (folder / "config.json").write_text(json.dumps({**PUBLISHED[256], name: value}))
+        with pytest.raises(ValueError) as error:
+            load(folder)
+        assert "\n" not in str(error.value) and len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("name", [*SCHEDULER, "prediction_type", "rescale_betas_zero_snr", "predict_epsilon"])
+def test_any_value_of_any_setting_of_a_scheduler(tmp_path, name):
+    kept = checkpoint(DDPM)
+    folder = folder_of(tmp_path / "a", unet_of(kept.prior.net, (16, 16)), to_theirs(kept.prior.net))
+    for value in HOSTILE:
+        (folder / "scheduler_config.json").write_text(json.dumps({**SCHEDULER, name: value}))
+        try:
+            load(folder)
+        except ValueError as error:
+            assert "\n" not in str(error) and len(str(error)) < 1000

@@ -285,6 +285,23 @@ Ring.__module__ = "torch.nn.modules.container"
 torch.nn.modules.container.Ring = Ring
 
 
+def test_arguments_that_take_forever_to_print(tmp_path):
+    """Ten lists of ten lists of ...: 10^60 numbers, were they written into a message."""
+    bomb = [1]
+    for _ in range(60):
+        bomb = [bomb] * 10
+    model = Saved(
+        "DhariwalUNet", [("weight", torch.zeros(2))], _init_kwargs={"img_resolution": bomb, "in_channels": 3}
+    )
+    assert "img_resolution" in refused(tmp_path, pickled(Saved("EDMPrecond", parts=[("model", model)])))
+    whole = DhariwalUNet(skip_scale=bomb)
+    assert "skip_scale" in refused(
+        tmp_path, pickled(Saved("EDMPrecond", parts=[("model", whole.saved())], **EDM))
+    )
+    wrong = Saved("EDMPrecond", parts=[("model", DhariwalUNet().saved())], sigma_data=torch.ones(3))
+    assert "sigma_data" in refused(tmp_path, pickled(wrong))
+
+
 def test_tensors_that_repeat_their_memory(tmp_path):
     """A shape of a terabyte over one number is refused before anything is made of it."""
     model = Saved("DhariwalUNet", [("weight", torch.zeros(1).expand(10**6, 10**6))], _init_kwargs={})

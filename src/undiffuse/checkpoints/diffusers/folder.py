@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,8 @@ class DiffusersFormat:
             null = bool(facts.take("null_class", default=None))
             network |= {"num_classes": rows - null, "null_class": null}
         facts.check_all_used()
+        facts.show("network", _in_words(network))
+        facts.show("classes", "none" if rows is None else network["num_classes"])
         for name in ("prediction", "schedule", "timesteps", "beta_start", "beta_end"):
             if SCHEDULER in told and fields.get(name) is not None:
                 facts.show(name, fields[name])
@@ -148,6 +151,15 @@ def export(checkpoint: Checkpoint, folder: Path) -> None:
         raise ValueError(f"'{folder}' cannot be written ({error}); choose another folder") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _in_words(network: Mapping[str, Any]) -> str:
+    times = " ".join(f"{multiplier:g}" for multiplier in network["multipliers"])
+    levels = " ".join(map(str, network["attention"])) or "none"
+    return (
+        f"{network['name']}, width {network['width']} times {times}, {network['blocks']} blocks a level, attention at "
+        f"levels {levels} of 0 to {len(network['multipliers']) - 1}, {network['in_channels']} channels"
+    )
 
 
 def _kept(text: Any) -> dict[str, Any]:

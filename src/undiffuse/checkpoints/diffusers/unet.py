@@ -91,12 +91,14 @@ def network_of(given: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"config.json sets {unknown[0][:60]}, which no UNet2DModel known here has")
     told = {**DEFAULTS, **{key: value for key, value in given.items() if key in DEFAULTS}}
     kinds = {(False, 1): "ddpm", (True, 0): "adm"}
-    kind = kinds.get((bool(told["flip_sin_to_cos"]), told["freq_shift"]))
+    embedding = bool(told["flip_sin_to_cos"]), told["freq_shift"]
+    kind = next((kind for key, kind in kinds.items() if key == embedding), None)
     if kind is None:
         raise _refused(told, "flip_sin_to_cos", "false with freq_shift 1, or true with freq_shift 0")
     for name, choices in {**COMMON, **(HO if kind == "ddpm" else GUIDED)}.items():
         if told[name] not in choices:
             raise _refused(told, name, " or ".join(_json(choice) for choice in choices))
+    classes = told["num_class_embeds"]
     widths = [_count(width, "block_out_channels") for width in _list(told, "block_out_channels")]
     if told["time_embedding_dim"] not in (None, 4 * widths[0]):
         raise _refused(told, "time_embedding_dim", f"{4 * widths[0]}, four times the first width")
@@ -109,7 +111,7 @@ def network_of(given: Mapping[str, Any]) -> dict[str, Any]:
         "attention": _attention(told, levels),
         "dropout": told["dropout"],
         "groups": _count(told["norm_num_groups"], "norm_num_groups"),
-        "num_classes": told["num_class_embeds"],
+        "num_classes": None if classes is None else _count(classes, "num_class_embeds"),
         **_channels(told),
     }
     return sizes | (_ho if kind == "ddpm" else _guided)(told, _resampling(told, levels))
@@ -176,7 +178,7 @@ def _levels(told: Mapping[str, Any], half: str, count: int) -> Levels:
             f"config.json: {name} has {strange[0][:60]}; this package can have {', '.join(known)}"
         )
     made = [known[block] for block in (names if half == "down" else reversed(names))]
-    kinds = [kind or told[f"{half}sample_type"] for _, kind in made]
+    kinds: list[str | None] = [kind or str(told[f"{half}sample_type"]) for _, kind in made]
     kinds[-1 if half == "down" else 0] = None
     return [(attends, kind) for (attends, _), kind in zip(made, kinds, strict=True)]
 
@@ -191,7 +193,7 @@ def _attention(told: Mapping[str, Any], levels: Mapping[str, Levels]) -> list[in
 
 def _resampling(told: Mapping[str, Any], levels: Mapping[str, Levels]) -> str:
     """How all levels change the resolution."""
-    kinds = {str(kind) for half in levels.values() for _, kind in half if kind is not None}
+    kinds = {kind for half in levels.values() for _, kind in half if kind is not None}
     if not kinds <= {"conv", "resnet"} or len(kinds) > 1:
         raise ValueError(
             f"config.json: down_block_types, downsample_type, up_block_types and upsample_type change the resolution "

@@ -35,8 +35,7 @@ BLOCK = {
     "skip": "skip_connection",
 }
 INSTEAD = (
-    "run it with EDM's own code and give its denoiser in Python: any function (x, sigma) -> x0 is a prior there "
-    "(lambda x, sigma: net(x, sigma.flatten()))"
+    "run it with EDM's own code, and give it to undiffuse.interop.k_diffusion.denoiser: a prior in Python"
 )
 
 
@@ -113,7 +112,7 @@ def config_of(net: Record) -> PriorConfig:
             f"a {model.kind}{also} in {net.kind}; of EDM's networks this package can be DhariwalUNet (arch=adm) "
             f"exactly; {INSTEAD}"
         )
-    told = Arguments.model_validate(model.get("_init_kwargs"))
+    told = Arguments.model_validate(model.arguments)
     size, channels, classes = told.img_resolution, told.in_channels, told.label_dim or None
     held: dict[str, Any] = {
         "num_classes": classes,
@@ -177,9 +176,9 @@ def state_of(net: Record, ours: ADM) -> dict[str, Tensor]:
 def _scaling(net: Record) -> dict[str, Any]:
     """How the network is a denoiser."""
     if net.kind == "EDMPrecond":
-        return {"prediction": "edm", "sigma_data": net.get("sigma_data", 0.5)}
+        return {"prediction": "edm", "sigma_data": net.get("sigma_data")}
     if net.kind == "iDDPMPrecond" and (net.get("C_1"), net.get("C_2")) == (0.001, 0.008):
-        return {"prediction": "eps", "schedule": "cosine", "timesteps": net.get("M", 1000)}
+        return {"prediction": "eps", "schedule": "cosine", "timesteps": net.get("M")}
     raise ValueError(
         f"a network in {net.kind}; known here are EDMPrecond, and iDDPMPrecond with C_1 0.001 and C_2 0.008; {INSTEAD}"
     )

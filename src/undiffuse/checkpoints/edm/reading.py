@@ -20,6 +20,7 @@ from torch import Tensor
 OPERATIONS = 2_000_000  # of a pickle; a network of a thousand tensors takes two hundred thousand
 RECORDS = 20_000  # visited
 DEEPEST = 20  # modules in modules
+SHORT = 32  # levels of a network, letters of a name, and whatever else its arguments list
 FLAT = (
     str,
     int,
@@ -53,9 +54,28 @@ class Record:
         held = held if isinstance(held, Mapping) else {}
         return {key: value for key, value in held.items() if isinstance(key, str) and value is not None}
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """An attribute."""
-        return self.state.get(name, default)
+    def get(self, name: str) -> Any:
+        """A plain attribute; None if it is anything else: to compare or to print that could take forever."""
+        value = self.state.get(name)
+        return value if _is_flat(value) else None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the class was made with by name, as far as it is plain values and short lists of such."""
+        held = self.state.get("_init_kwargs")
+        return (
+            {key: value for key, value in held.items() if _is_plain(value)} if isinstance(held, dict) else {}
+        )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return len(value) <= SHORT and all(map(_is_flat, value))
+    return _is_flat(value)
+
+
+def _is_flat(value: Any) -> bool:
+    return isinstance(value, FLAT) and not (isinstance(value, str | bytes) and len(value) > SHORT)
 
 
 @dataclass(frozen=True, slots=True)
