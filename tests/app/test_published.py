@@ -185,6 +185,25 @@ def test_half_precision_halves_the_weights_and_keeps_first_and_last_layers(tmp_p
     assert whole.mark != half.mark
 
 
+def test_a_folder_of_mixed_pictures_in_half_precision(undiffuse, tmp_path):
+    (tmp_path / "in").mkdir()
+    write(photograph(16, 16), tmp_path / "in" / "colour.png")
+    write(photograph(16, 16)[:1], tmp_path / "in" / "grey.png")
+    done = undiffuse(
+        "restore",
+        tmp_path / "in",
+        "--degrade",
+        "sr2",
+        "--precision",
+        "bf16",
+        "--steps",
+        2,
+        "--out",
+        tmp_path / "o",
+    )
+    assert done.code == 0 and "2 restored" in done.out
+
+
 def test_what_has_no_network_has_no_precision(undiffuse, tmp_path):
     write(photograph(16, 16), tmp_path / "p.png")
     for extra, said in (

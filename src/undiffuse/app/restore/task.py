@@ -75,8 +75,9 @@ def prepare(config: RestoreConfig, priors: Priors) -> Task:
 
 
 def open_asked(config: RestoreConfig, name: str) -> Opened:
-    """The prior of that name, as the settings want it."""
-    return open_prior(name, config.prior_options, config.precision)
+    """The prior of that name, as the settings want it. Of a folder's two priors only the network has a precision."""
+    closed = config.prior == "auto" and name == AUTO[1]
+    return open_prior(name, config.prior_options, "fp32" if closed else config.precision)
 
 
 def check_prior(config: RestoreConfig, opened: Opened) -> int | None:
