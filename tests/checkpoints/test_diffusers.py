@@ -189,6 +189,45 @@ def test_published_configurations(diffusers, size):
             assert back[key] == value, key
 
 
+THEIRS = {
+    "examples": {},  # as examples/unconditional_image_generation makes it: every other setting is the class's default
+    "resnet": {
+        "down_block_types": ("ResnetDownsampleBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        "downsample_type": "resnet", "upsample_type": "resnet", "resnet_time_scale_shift": "scale_shift",
+        "attn_norm_num_groups": 8, "num_class_embeds": 3,
+    },
+    "published": {
+        "attention_head_dim": None, "downsample_padding": 0, "flip_sin_to_cos": False, "freq_shift": 1,
+        "norm_eps": 1e-6,
+    },
+}  # fmt: skip
+
+
+@needs_diffusers
+@pytest.mark.parametrize("settings", THEIRS.values(), ids=list(THEIRS))
+@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
+def test_what_diffusers_saves_answers_the_same_here(tmp_path, diffusers, settings, safe):
+    given = {
+        "sample_size": 16, "block_out_channels": (16, 32), "norm_num_groups": 8, "layers_per_block": 1,
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+    }  # fmt: skip
+    torch.manual_seed(0)
+    net = diffusers.UNet2DModel(**{**given, **settings}).eval()
+    with torch.no_grad():
+        for p in net.parameters():
+            p += 0.1 * torch.randn_like(p)  # biases and gains are 0 and 1 otherwise
+    scheduler = diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+    diffusers.DDPMPipeline(net, scheduler).save_pretrained(tmp_path / "a", safe_serialization=safe)
+    found = load(tmp_path / "a")
+    x, t = torch.randn(3, 3, 16, 16), torch.tensor([0.0, 500, 999])
+    labels = torch.arange(3) if "num_class_embeds" in settings else None
+    with torch.no_grad():
+        ours, theirs = found.prior.net(x, t, labels), net(x, t, class_labels=labels).sample
+    assert (ours - theirs).abs().max() < ROUNDING and theirs.abs().max() > 0.5
+    assert found.config.schedule == "cosine" and found.config.num_classes == (None if labels is None else 3)
+
+
 def test_older_names_and_pickles(tmp_path):
     """Attention was called query, key, value and proj_attn until version 0.15."""
     kept = checkpoint(ADM)
