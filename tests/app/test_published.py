@@ -61,6 +61,16 @@ def test_a_converted_file_needs_no_options(undiffuse, tmp_path, precision):
     assert again.code == 2 and "exists already" in again.err
 
 
+def test_a_converted_file_goes_into_a_folder(undiffuse, tmp_path):
+    command = ("priors", "convert", published(tmp_path / "m.pt", ADM), tmp_path / "new")
+    refused = undiffuse(*command)
+    assert refused.code == 2 and not (tmp_path / "new").exists()
+    assert undiffuse(*command, "--prior-options", SAID).code == 0
+    assert load(tmp_path / "new" / "m.safetensors").config.network["heads"] == 2
+    again = undiffuse(*command, "--prior-options", SAID)
+    assert again.code == 2 and "exists already" in again.err
+
+
 def test_a_classifier_is_converted_too(undiffuse, tmp_path):
     path, out = published(tmp_path / "c.pt", CLASSIFIER), tmp_path / "c.safetensors"
     assert (

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
-from undiffuse.app.outputs import check_writable
+from undiffuse.app.outputs import check_writable, make_folder
 from undiffuse.app.priors import PRECISIONS
 from undiffuse.checkpoints import load, load_classifier, native, parse_given, save, save_classifier
 from undiffuse.checkpoints.classifier import KIND as CLASSIFIER
@@ -23,7 +23,7 @@ class ConvertConfig(Options):
     """What `undiffuse priors convert` is told."""
 
     file: Path  # of any form, or a folder
-    out: Path
+    out: Path  # a file, or a folder for it
     to: str = "undiffuse"
     prior_options: str | None = None
     precision: str = "fp32"  # that the weights are stored in
@@ -36,6 +36,9 @@ def convert(config: ConvertConfig) -> Iterator[Event]:
     """
     path, given = native_file(config.file), parse_given(config.prior_options)
     _check(config)
+    if config.to == "undiffuse" and config.out.suffix != ".safetensors":
+        config = config.model_copy(update={"out": config.out / f"{config.file.stem}.safetensors"})
+        _check(config)
     ours = is_ours(path)
     if ours:
         classifying = open_header(path).get("kind") == CLASSIFIER
@@ -50,12 +53,14 @@ def convert(config: ConvertConfig) -> Iterator[Event]:
             raise ValueError("diffusers has no classifiers of noisy pictures; leave out --to diffusers")
         model, description, facts = load_classifier(path, given)
         yield Progress(1, 2, f"writing {config.out.name}")
+        make_folder(config.out.parent)
         _stored(model.net, config.precision)
         save_classifier(config.out, model, description, {**facts, **source})
     else:
         found = load(path, given)
         yield from map(Note, found.told)
         yield Progress(1, 2, f"writing {config.out.name}")
+        make_folder(config.out.parent)
         _stored(found.prior.net, config.precision)
         if config.to == "diffusers":
             export(native.Checkpoint(found.prior, found.config, {**found.facts, **source}), config.out)
@@ -71,10 +76,11 @@ def _check(config: ConvertConfig) -> None:
         raise ValueError(f"--to {config.to}; expected {' or '.join(FORMS)}")
     if config.precision not in ("fp32", *PRECISIONS):
         raise ValueError(f"--precision {config.precision}; expected fp32, bf16 or fp16")
-    if config.out.exists():
+    folder = config.to == "undiffuse" and config.out.suffix == ""
+    if config.out.exists() and not (folder and config.out.is_dir()):
         raise ValueError(f"'{config.out}' exists already; choose another name, or remove it")
-    if config.to == "undiffuse" and config.out.suffix != ".safetensors":
-        raise ValueError(f"'{config.out}'; expected a name that ends in .safetensors")
+    if config.to == "undiffuse" and config.out.suffix not in ("", ".safetensors"):
+        raise ValueError(f"'{config.out}'; expected a name that ends in .safetensors, or a folder")
     check_writable(config.out.parent)
 
 
