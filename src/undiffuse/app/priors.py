@@ -45,9 +45,11 @@ class Opened:
 
     @property
     def mark(self) -> str:
-        """What decides its answers: the file, and what was said of it."""
-        mark = self.sha256 or self.name
-        return hashlib.sha256(f"{mark} {self.asked_for}".encode()).hexdigest() if self.asked_for else mark
+        """What decides its answers: the file, and what was said of it, here or in files beside it."""
+        mark, said = self.sha256 or self.name, self.asked_for
+        if self.told and self.config is not None:
+            said += self.config.model_dump_json()
+        return hashlib.sha256(f"{mark} {said}".encode()).hexdigest() if said else mark
 
     def notes(self) -> tuple[str, ...]:
         """What a user is to know of a file from outside, in one line."""
