@@ -56,6 +56,16 @@ def batch_size(text: str) -> int | str:
     raise ValueError(f"--batch {text}; expected a whole number such as 16, or auto")
 
 
+def seed_or_seeds(text: str) -> int | tuple[int, int]:
+    """A whole number, or the first and the last of a range."""
+    first, dash, last = text.partition("-")
+    if text.removeprefix("-").isdecimal():
+        return int(text)
+    if first.isdecimal() and dash and last.isdecimal():
+        return int(first), int(last)
+    raise ValueError(f"--seed {text[:80]}; expected a whole number, or a range such as 0-63")
+
+
 def noise_level(text: str | None, measured: bool) -> float | str | None:
     """A number, or auto, which is what a measured picture has if nothing is said."""
     if text is None:

@@ -85,7 +85,9 @@ def inspect(
 )
 def convert(
     file: Annotated[Path, typer.Argument(help="File of weights, run's folder, or folder of diffusers.")],
-    out: Annotated[Path, typer.Argument(help="New file (.safetensors), or a folder for it, or for diffusers.")],
+    out: Annotated[
+        Path, typer.Argument(help="New file (.safetensors), or a folder for it, or for diffusers.")
+    ],
     to: Annotated[
         str, typer.Option(help="undiffuse: one file that says all; or diffusers: a folder.")
     ] = "undiffuse",

@@ -123,7 +123,10 @@ def write_grid(plan: Plan, folder: Path) -> Path:
 
 
 def write_npz(plan: Plan, folder: Path) -> Path:
-    """arr_0, (n, H, W, C) of uint8, and the labels, if there are any: one picture in memory at a time."""
+    """arr_0, (n, H, W, C) of uint8, and arr_1, the labels, if there are any: as guided diffusion's evaluator reads.
+
+    One picture is in memory at a time.
+    """
     path, temporary = folder / ARRAYS, folder / f".undiffuse-{secrets.token_hex(8)}.tmp"
     n, (channels, height, width) = plan.config.n, plan.shape
     header = {"descr": "|u1", "fortran_order": False, "shape": (n, height, width, channels)}
@@ -136,7 +139,7 @@ def write_npz(plan: Plan, folder: Path) -> Path:
                     file.write(to_bytes(_stored(folder, index, channels)).tobytes())
             if null is not None:
                 labels = [plan.label(i) for i in range(n)]
-                with archive.open("labels.npy", "w") as file:
+                with archive.open("arr_1.npy", "w") as file:
                     np.lib.format.write_array(file, np.array([null if c is None else c for c in labels]))
         os.replace(temporary, path)
     except OSError as error:

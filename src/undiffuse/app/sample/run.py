@@ -27,6 +27,8 @@ class Sampled:
     drawn: int
     kept: int  # pictures that were there already
     seconds: float
+    low: float  # of all values that were drawn, before they are clamped
+    high: float
 
 
 def run(config: SampleConfig) -> Iterator[Event]:
@@ -67,7 +69,7 @@ def run(config: SampleConfig) -> Iterator[Event]:
     if config.npz:
         yield Saved(places.write_npz(made, out))
     yield Saved(out / places.RECORD)
-    yield Done(Sampled(out, len(missing), kept, spent))
+    yield Done(Sampled(out, len(missing), kept, spent, values["low"], values["high"]))
 
 
 def _batches(

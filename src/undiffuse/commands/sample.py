@@ -1,0 +1,105 @@
+"""`undiffuse sample`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from undiffuse.commands.given import (
+    Plugins,
+    Precision,
+    PriorOptions,
+    batch_size,
+    checked,
+    load_plugins,
+    seed_or_seeds,
+)
+from undiffuse.commands.groups import Grouped
+from undiffuse.commands.shown import plain, show
+
+app = typer.Typer()
+STEPS, GUIDANCE, FILES = "Steps", "Guidance", "Files"
+
+
+@app.command(
+    cls=Grouped,
+    epilog="Examples: undiffuse sample runs/fashion_mnist --label all --guidance 2 --n 64   |   "
+    "undiffuse sample prior.safetensors --sampler ddim:eta=1 --steps 50 --grid timesteps --out out/ddpm",
+)
+def sample(
+    prior: Annotated[str, typer.Argument(help="Run's folder, file of weights, or name of a prior.")],
+    n: Annotated[
+        int | None,
+        typer.Option(help="How many; those that are there already are kept. [16, or as many as seeds]"),
+    ] = None,
+    seed: Annotated[
+        str, typer.Option(help="Same seed and number, same picture; 0-63: a seed for each picture.")
+    ] = "0",
+    size: Annotated[str | None, typer.Option(help="HxW [what the prior was trained on].")] = None,
+    low_res: Annotated[
+        Path | None, typer.Option("--low-res", help="Picture to enlarge, for super-resolution priors.")
+    ] = None,
+    noise: Annotated[float, typer.Option(help="Noise of that picture, white - black = 1.")] = 0.0,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="Class by name or number; several: 3,5; all in turn; none. [all]", rich_help_panel=GUIDANCE
+        ),
+    ] = None,
+    guidance: Annotated[
+        float, typer.Option(help="Towards the class; 1 = the conditional prior.", rich_help_panel=GUIDANCE)
+    ] = 1.0,
+    sampler: Annotated[
+        str,
+        typer.Option(help="Sampler, name:key=value,...; see `undiffuse samplers`.", rich_help_panel=STEPS),
+    ] = "dpmpp_2m",
+    steps: Annotated[int, typer.Option(help="Noise levels.", rich_help_panel=STEPS)] = 20,
+    eta: Annotated[float | None, typer.Option(help="The sampler's eta.", rich_help_panel=STEPS)] = None,
+    grid: Annotated[
+        str,
+        typer.Option(help="karras, or timesteps: those of the prior's schedule.", rich_help_panel=STEPS),
+    ] = "karras",
+    clip: Annotated[
+        bool,
+        typer.Option("--clip", help="Hold every estimate within black and white.", rich_help_panel=STEPS),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the pictures [RUN/samples or samples/NAME].", rich_help_panel=FILES),
+    ] = None,
+    stretch: Annotated[
+        bool,
+        typer.Option(
+            "--stretch", help="Scale each picture's values to what can be seen.", rich_help_panel=FILES
+        ),
+    ] = False,
+    npz: Annotated[
+        bool,
+        typer.Option(
+            "--npz", help="Also samples.npz: arr_0 of uint8, arr_1 the labels.", rich_help_panel=FILES
+        ),
+    ] = False,
+    batch: Annotated[
+        str, typer.Option(help="Pictures at once, or auto: what half of the memory holds.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    prior_options: PriorOptions = None,
+    precision: Precision = "fp32",
+    plugin: Plugins = [],  # noqa: B006
+) -> None:
+    """Draw pictures from a prior. The same command again goes on where it was stopped."""
+    from undiffuse.app.sample import run
+    from undiffuse.config import SampleConfig
+
+    load_plugins(plugin)
+    given: dict[str, Any] = {
+        "prior": prior, "prior_options": prior_options, "precision": precision,
+        "out": out, "n": n, "label": label, "guidance": guidance, "sampler": sampler,
+        "steps": steps, "eta": eta, "grid": grid, "clip": clip, "size": size, "low_res": low_res, "noise": noise,
+        "seed": seed_or_seeds(seed), "stretch": stretch, "npz": npz, "batch": batch_size(batch), "device": device,
+    }  # fmt: skip
+    config = checked(SampleConfig, {k: v for k, v in given.items() if v is not None}, "sample")
+    for result in show(run(config)):
+        kept = f", {result.kept} kept" if result.kept else ""
+        values = f"; values from {result.low:.3g} to {result.high:.3g}, black is -1 and white 1"
+        typer.echo(plain(f"{result.folder}: {result.drawn} drawn in {result.seconds:.1f} s{kept}{values}"))
