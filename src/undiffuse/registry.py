@@ -51,10 +51,23 @@ class Registry:
 
         return enter
 
-    def preset(self, name: str, base: str, *, summary: str, example: str, **options: Any) -> None:
-        """A short name for `base` with some options fixed; they can still be overridden by the user."""
-        entry = self[base]
-        self._add(Entry(name, entry.factory, summary, example, {**entry.preset, **options}, entry.facts))
+    def preset(
+        self,
+        name: str,
+        base: str,
+        *,
+        summary: str,
+        example: str,
+        facts: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """A short name for `base` with some options fixed; they can still be overridden by the user.
+
+        facts: what is otherwise known of it than of `base`.
+        """
+        entry, known = self[base], facts or {}
+        preset = {**entry.preset, **options}
+        self._add(Entry(name, entry.factory, summary, example, preset, {**entry.facts, **known}))
 
     def _add(self, entry: Entry) -> None:
         if entry.name in self._entries:

@@ -11,16 +11,19 @@ from torch import Tensor
 from undiffuse import samplers  # noqa: F401 (fills the registry)
 from undiffuse.app import machine
 from undiffuse.app.measurement import clean_shape, parse_size
+from undiffuse.app.methods import explicit
 from undiffuse.app.priors import Opened, check_guidance, check_shape, label_of, levels, open_prior
+from undiffuse.app.sample.preset import SamplerPreset, read_preset
 from undiffuse.config import SampleConfig, from_term, options, parse_term
 from undiffuse.core.grids import from_timesteps
 from undiffuse.core.images import read
-from undiffuse.core.noise import SeededNoise, image_seed, image_seeds
+from undiffuse.core.noise import SeededNoise, image_seeds
 from undiffuse.core.state import Denoise, Step
 from undiffuse.operators.build import build
 from undiffuse.priors import class_guided, clipped
 from undiffuse.registry import SAMPLERS, Entry
 
+SAMPLER, STEPS = "dpmpp_2m", 20  # unless said
 HIGHEST = 160.0  # DDPM's linear schedule ends at 157; some end at 20000, where a step in ten does nothing
 MAPS = 16  # feature maps of the finest level that a network holds at once
 MOST = {"cpu": 16}  # pictures in a batch: a larger one is no faster
@@ -38,6 +41,7 @@ class Plan:
     entry: Entry
     options: dict[str, Any]
     sigmas: Tensor
+    grid: str | list[float]  # what they are: a name, or the levels of a preset
     cond: Tensor | None  # (1, conditions, H, W)
     low_res: str | None  # sha256 of the picture that cond was made of
 
@@ -64,26 +68,20 @@ class Plan:
             "guidance": self.config.guidance,
             "sampler": self.entry.name,
             "options": {name: str(value) for name, value in self.options.items()},
-            "grid": self.config.grid,
+            "grid": self.grid,
             "steps": len(self.sigmas) - 1,
             "sigma": [self.sigmas[0].item(), self.sigmas[-2].item()],
             "clip": self.config.clip,
             "shape": list(self.shape),
             "low_res": self.low_res,
             "noise": self.config.noise,
-            "seed": seed if isinstance(seed := self.config.seed, int) else f"{seed[0]} and on",
+            "seed": self.config.seed,
             "stretch": self.config.stretch,
         }
 
     def noise(self, members: list[int]) -> SeededNoise:
-        """Of these pictures: each has its own, whatever the batch.
-
-        Where each has a seed of its own, it is what that seed alone gives to its picture 0.
-        """
-        seed = self.config.seed
-        if isinstance(seed, int):
-            return SeededNoise(image_seeds(seed, [f"sample/{i}" for i in members]))
-        return SeededNoise(image_seed(seed[0] + i, "sample/0") for i in members)
+        """Of these pictures: each has its own, whatever the batch."""
+        return SeededNoise(image_seeds(self.config.seed, [f"sample/{i}" for i in members]))
 
     def denoise(self, members: list[int], device: torch.device) -> Denoise:
         """The denoiser of these pictures."""
@@ -107,12 +105,18 @@ class Plan:
 
 def plan(config: SampleConfig) -> Plan:
     """ValueError for whatever the prior cannot do."""
-    opened = open_prior(config.prior, config.prior_options, config.precision)
+    return plan_with(open_prior(config.prior, config.prior_options, config.precision), config)
+
+
+def plan_with(opened: Opened, config: SampleConfig) -> Plan:
+    """`plan` for a prior that is open already."""
     labels = _labels(opened, config)
     shape, cond, digest = _shape(opened, config)
     check_shape(opened, shape)
-    entry, chosen = _sampler(config)
-    made = Plan(config, opened, labels, shape, entry, chosen, _grid(opened, config, shape), cond, digest)
+    preset = read_preset(config, opened)
+    entry, chosen = _sampler(config, preset)
+    sigmas, grid = _grid(opened, config, entry, shape) if preset is None else _levels(preset)
+    made = Plan(config, opened, labels, shape, entry, chosen, sigmas, grid, cond, digest)
     made.step([0], made.noise([0]), torch.device("cpu"))  # refuses what it cannot do
     return made
 
@@ -183,22 +187,34 @@ def _low_res(opened: Opened, config: SampleConfig) -> tuple[tuple[int, ...], Ten
     return shape, condition.measured(y, 2 * config.noise), digest
 
 
-def _sampler(config: SampleConfig) -> tuple[Entry, dict[str, Any]]:
-    name, first, given = parse_term(config.sampler)
+def _sampler(config: SampleConfig, preset: SamplerPreset | None) -> tuple[Entry, dict[str, Any]]:
+    name, first, given = parse_term(config.sampler or SAMPLER if preset is None else preset.sampler)
     entry = SAMPLERS[name]
     if config.eta is not None:
         given["eta"] = str(config.eta)
     if "steps" in options(entry.factory).model_fields and first is None:
-        given.setdefault("steps", str(config.steps))  # of the grid: the sampler is to know
+        steps = (config.steps or STEPS) if preset is None else len(preset.sigmas)
+        given.setdefault("steps", str(steps))  # of the grid: the sampler is to know
     return entry, from_term(entry, first, given)
 
 
-def _grid(opened: Opened, config: SampleConfig, shape: tuple[int, ...]) -> Tensor:
-    if config.grid == "karras":
-        return levels(opened, shape, config.steps, HIGHEST)
+def _grid(
+    opened: Opened, config: SampleConfig, entry: Entry, shape: tuple[int, ...]
+) -> tuple[Tensor, str | list[float]]:
+    name: str = config.grid or entry.facts.get("grid", "karras")
+    steps = config.steps or STEPS
+    if name == "karras":
+        return levels(opened, shape, steps, HIGHEST), name
     if opened.config is None or opened.config.schedule is None:
-        raise ValueError(f"--grid timesteps, but the prior '{opened.name}' has no timesteps; use karras")
-    return from_timesteps(opened.config.discrete(), config.steps)
+        raise ValueError(
+            f"the grid {name}, but the prior '{opened.name}' has no timesteps; use --grid karras"
+        )
+    spacing = {"timesteps": "trailing", "leading": "leading", "linspace": "linspace"}[name]
+    return from_timesteps(opened.config.discrete(), steps, spacing), name  # type: ignore[arg-type]
+
+
+def _levels(preset: SamplerPreset) -> tuple[Tensor, str | list[float]]:
+    return explicit(preset.sigmas), list(preset.sigmas)
 
 
 def batch_size(plan: Plan, device: torch.device) -> int:
