@@ -145,6 +145,32 @@ def test_labels_in_turn(classes):
     assert (conditional - free).abs().max() > 0.01
 
 
+def test_a_seed_for_each_picture(undiffuse, photos, tmp_path):
+    """Picture i of the seeds 3-6 is the only picture of seed 3 + i, whatever the batch."""
+    arguments = ["sample", photos, "--steps", 3]
+    done = undiffuse(*arguments, "--seed", "3-6", "--batch", 3, "--out", tmp_path / "all")
+    assert done.code == 0 and "4 drawn" in done.out
+    for i in range(4):
+        alone = tmp_path / f"{i}"
+        assert undiffuse(*arguments, "--seed", 3 + i, "--n", 1, "--out", alone).code == 0
+        found, expected = (read(p).pixels for p in (tmp_path / f"all/{i:05}.png", alone / "00000.png"))
+        assert (found - expected).abs().max() <= 2.001 / 255  # a level of 255 is what rounding may move
+    first, second = (read(tmp_path / f"all/{i:05}.png").pixels for i in range(2))
+    assert (first - second).abs().mean() > 0.05
+    done = undiffuse(*arguments, "--seed", "3-8", "--out", tmp_path / "all")
+    assert done.code == 0 and "2 drawn" in done.out and "4 kept" in done.out
+    for seed, said in (
+        ("4-8", "other settings"),
+        ("3-2", "n=0"),
+        ("3-", "such as 0-63"),
+        ("a", "such as 0-63"),
+    ):
+        done = undiffuse(*arguments, "--seed", seed, "--out", tmp_path / "all")
+        assert done.code == 2 and said in done.err and done.err.count("\n") == 1
+    done = undiffuse(*arguments, "--seed", "0-63", "--n", 3)
+    assert done.code == 2 and "3 pictures with the seeds 0-63" in done.err
+
+
 def test_a_folder_goes_on(undiffuse, photos):
     arguments = ["sample", photos, "--steps", 2]
     out = photos / "samples"
@@ -346,7 +372,7 @@ def test_arrays_of_labels(classes, tmp_path):
     for i in range(4):
         write(torch.full((1, 8, 8), i / 4), tmp_path / f"{i:05}.png")
     arrays = np.load(write_npz(made, tmp_path))
-    assert arrays["labels"].tolist() == [2, 3, 2, 3] and arrays["arr_0"].shape == (4, 8, 8, 1)
+    assert arrays["arr_1"].tolist() == [2, 3, 2, 3] and arrays["arr_0"].shape == (4, 8, 8, 1)
     assert not list(tmp_path.glob(".undiffuse*"))
 
 

@@ -50,15 +50,24 @@ def sample(
         float, typer.Option(help="Towards the class; 1 = the conditional prior.", rich_help_panel=GUIDANCE)
     ] = 1.0,
     sampler: Annotated[
-        str,
-        typer.Option(help="Sampler, name:key=value,...; see `undiffuse samplers`.", rich_help_panel=STEPS),
-    ] = "dpmpp_2m",
-    steps: Annotated[int, typer.Option(help="Noise levels.", rich_help_panel=STEPS)] = 20,
+        str | None,
+        typer.Option(
+            help="Sampler, name:key=value,...; see `undiffuse samplers`. [dpmpp_2m]", rich_help_panel=STEPS
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Noise levels. [20]", rich_help_panel=STEPS)] = None,
     eta: Annotated[float | None, typer.Option(help="The sampler's eta.", rich_help_panel=STEPS)] = None,
     grid: Annotated[
-        str,
-        typer.Option(help="karras, or timesteps: those of the prior's schedule.", rich_help_panel=STEPS),
-    ] = "karras",
+        str | None,
+        typer.Option(
+            help="karras, or of the prior's schedule: timesteps, leading, linspace. [the sampler's own]",
+            rich_help_panel=STEPS,
+        ),
+    ] = None,
+    preset: Annotated[
+        Path | None,
+        typer.Option(help="File of presets, as `undiffuse compare --presets` writes.", rich_help_panel=STEPS),
+    ] = None,
     clip: Annotated[
         bool,
         typer.Option("--clip", help="Hold every estimate within black and white.", rich_help_panel=STEPS),
@@ -95,8 +104,9 @@ def sample(
     given: dict[str, Any] = {
         "prior": prior, "prior_options": prior_options, "precision": precision,
         "out": out, "n": n, "label": label, "guidance": guidance, "sampler": sampler,
-        "steps": steps, "eta": eta, "grid": grid, "clip": clip, "size": size, "low_res": low_res, "noise": noise,
-        "seed": seed_or_seeds(seed), "stretch": stretch, "npz": npz, "batch": batch_size(batch), "device": device,
+        "steps": steps, "eta": eta, "grid": grid, "preset": preset, "clip": clip, "size": size, "low_res": low_res,
+        "noise": noise, "seed": seed_or_seeds(seed), "stretch": stretch, "npz": npz,
+        "batch": batch_size(batch), "device": device,
     }  # fmt: skip
     config = checked(SampleConfig, {k: v for k, v in given.items() if v is not None}, "sample")
     for result in show(run(config)):

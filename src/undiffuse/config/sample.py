@@ -1,13 +1,14 @@
 """What `undiffuse sample` is told."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from undiffuse.config.options import Options, Precision
 
 Grid = Literal["karras", "timesteps", "leading", "linspace"]  # all but karras: of the prior's own schedule
+Seed = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 
 
 class SampleConfig(Options):
@@ -29,8 +30,24 @@ class SampleConfig(Options):
     size: str | None = None  # HxW; None: what the prior was trained on
     low_res: Path | None = None  # the picture that a super-resolution prior enlarges
     noise: Annotated[float, pydantic.Field(ge=0, le=10)] = 0.0  # of that picture, in [0, 1] units
-    seed: int = 0
+    seed: int | tuple[Seed, Seed] = 0  # of all pictures; (first, last): picture i has first + i
     stretch: bool = False
     npz: bool = False
     batch: Annotated[int, pydantic.Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
     device: str = "auto"
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _as_many_as_seeds(cls, given: Any) -> Any:
+        seed = given.get("seed") if isinstance(given, dict) else None
+        if isinstance(seed, tuple | list) and len(seed) == 2 and "n" not in given:
+            return {**given, "n": seed[1] - seed[0] + 1}
+        return given
+
+    @pydantic.model_validator(mode="after")
+    def _a_seed_for_each(self) -> "SampleConfig":
+        if isinstance(self.seed, tuple):
+            first, last = self.seed
+            if last - first + 1 != self.n:
+                raise ValueError(f"{self.n} pictures with the seeds {first}-{last}; leave out n")
+        return self

@@ -17,7 +17,7 @@ from undiffuse.app.sample.preset import SamplerPreset, read_preset
 from undiffuse.config import SampleConfig, from_term, options, parse_term
 from undiffuse.core.grids import from_timesteps
 from undiffuse.core.images import read
-from undiffuse.core.noise import SeededNoise, image_seeds
+from undiffuse.core.noise import SeededNoise, image_seed, image_seeds
 from undiffuse.core.state import Denoise, Step
 from undiffuse.operators.build import build
 from undiffuse.priors import class_guided, clipped
@@ -75,13 +75,19 @@ class Plan:
             "shape": list(self.shape),
             "low_res": self.low_res,
             "noise": self.config.noise,
-            "seed": self.config.seed,
+            "seed": seed if isinstance(seed := self.config.seed, int) else f"{seed[0]} and on",
             "stretch": self.config.stretch,
         }
 
     def noise(self, members: list[int]) -> SeededNoise:
-        """Of these pictures: each has its own, whatever the batch."""
-        return SeededNoise(image_seeds(self.config.seed, [f"sample/{i}" for i in members]))
+        """Of these pictures: each has its own, whatever the batch.
+
+        Where each has a seed of its own, it is what that seed alone gives to its picture 0.
+        """
+        seed = self.config.seed
+        if isinstance(seed, int):
+            return SeededNoise(image_seeds(seed, [f"sample/{i}" for i in members]))
+        return SeededNoise(image_seed(seed[0] + i, "sample/0") for i in members)
 
     def denoise(self, members: list[int], device: torch.device) -> Denoise:
         """The denoiser of these pictures."""
