@@ -21,6 +21,7 @@ MOST = 10_000  # tensors; the largest published U-Nets have a thousand
 PICKLE = (
     2**23
 )  # bytes of the pickle in an archive, which is read tensor by tensor: a megabyte holds ten thousand
+COUNTERS = ".num_batches_tracked"  # of batch normalisation: integers that no network computes with
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -59,6 +60,7 @@ def open_weights(path: Path, *, raw: bool = False) -> Weights:
     else:
         tensors, wrapped = unwrapped(path, _unpickled(path, archive=head[:4] == b"PK\x03\x04"), raw)
         meta = {}
+    tensors = {name: value for name, value in tensors.items() if not name.endswith(COUNTERS)}
     return Weights(path, checked(path, tensors), meta, wrapped)
 
 
