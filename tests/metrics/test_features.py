@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from undiffuse.metrics.features import frechet, inception_score, kid, moments, prdc
+from undiffuse.metrics.features import frechet, frechet_to, inception_score, kid, moments, prdc
 
 
 def draws(n, d, seed, shift=0.0, scale=1.0):
@@ -56,6 +56,16 @@ def test_frechet_of_singular_covariances():
     few = draws(20, 200, 6)
     # of 16 digits none may be lost to 181 eigenvalues that are 0, whose rounded roots would add 1e-8 each
     assert frechet(*moments(few), *moments(few)) < 1e-11 * moments(few)[1].trace()
+
+
+@pytest.mark.parametrize(("n", "m"), [(9, 30), (30, 9), (30, 300), (300, 30), (300, 400)])
+def test_frechet_of_few_pictures(n, m):
+    """40 features, by the small matrix, the large one, and singular ones."""
+    x, y = draws(n, 40, 17), draws(m, 40, 18, 0.3, 1.2)
+    expected = frechet(*moments(x), *moments(y))
+    assert frechet_to(x, *moments(y)) == pytest.approx(expected, rel=1e-7)  # n > m: zeros, 1e-8 each
+    few, many = sorted((x, y), key=len)
+    assert frechet_to(few, *moments(many)) == pytest.approx(expected, rel=1e-11)
 
 
 def test_frechet_does_not_see_turns():

@@ -1,6 +1,6 @@
 """How good is a picture, against a reference; how good are many, against many."""
 
-from undiffuse.metrics.features import frechet, inception_score, kid, moments, prdc
+from undiffuse.metrics.features import frechet, frechet_to, inception_score, kid, moments, prdc
 from undiffuse.metrics.lpips import LPIPS
 from undiffuse.metrics.multiscale import ms_ssim
 from undiffuse.metrics.pixel import psnr, ssim
@@ -11,6 +11,7 @@ from undiffuse.metrics.weights import open_lpips
 __all__ = [
     "LPIPS",
     "frechet",
+    "frechet_to",
     "inception_score",
     "invented",
     "kid",

@@ -48,6 +48,21 @@ def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covarian
     return max(0.0, apart.item())
 
 
+def frechet_to(features: Tensor, mean: Tensor, covariance: Tensor) -> float:
+    """The same from features (N, D) to a Gaussian. With N <= D the matrix is one of N x N, as S = F^T F: F T F^T.
+
+    Of two sets give the larger one as the Gaussian: `frechet_to(few, *moments(many))`.
+    """
+    own_mean, own = moments(features)
+    if len(features) > features.shape[1] or mean.shape != own_mean.shape:
+        return frechet(own_mean, own, mean, covariance)
+    t = _symmetric(covariance, len(mean))
+    factor = (features.double() - own_mean) / math.sqrt(len(features) - 1)
+    values = torch.linalg.eigvalsh(factor @ t @ factor.T)  # one is 0, as factor's rows sum to 0
+    apart = (own_mean - mean.double()).square().sum() + own.trace() + t.trace()
+    return max(0.0, (apart - 2 * values[values > _noise(values)].sqrt().sum()).item())
+
+
 def _trace_of_root(s: Tensor, t: Tensor) -> Tensor:
     """tr (S T)^(1/2) of positive semi-definite matrices."""
     factor, failed = torch.linalg.cholesky_ex(s)
