@@ -1,0 +1,94 @@
+"""The metrics that were asked for, of the features of both sets."""
+
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from undiffuse.app.events import Progress
+from undiffuse.metrics.features import Estimate, frechet_to, inception_score, kid, moments, prdc
+
+SPLITS = 10  # of the Inception score, as published
+Moments = tuple[Tensor, Tensor]
+LABELS = {
+    "fid": "FID",
+    "fd": "Frechet distance",
+    "kid": "KID",
+    "kd": "kernel distance",
+    "is": "Inception score",
+}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Features of the pictures and of the reference, on one device; or the reference's statistics alone."""
+
+    features: Tensor
+    logits: Tensor | None
+    reference: Tensor | None
+    statistics: Moments | None  # instead of the reference's own, for the Frechet distance
+    pairs: int  # pictures of each that are compared one by one
+    neighbours: int
+
+    def few(self, features: Tensor) -> Tensor:
+        """At most `pairs` of them, evenly spaced."""
+        if len(features) <= self.pairs:
+            return features
+        return features[torch.linspace(0, len(features) - 1, self.pairs).round().long()]
+
+
+def measured(
+    metrics: tuple[str, ...], sets: Compared, inception: bool
+) -> Generator[Progress, None, dict[str, Any]]:
+    """Yields progress, returns values by name: of other features than Inception's, fd and kd for fid and kid."""
+    values: dict[str, Any] = {}
+    for done, metric in enumerate(metrics):
+        yield Progress(done, len(metrics), f"computing {metric}")
+        if metric == "fid":
+            values["fid" if inception else "fd"] = _frechet(sets)
+        elif metric == "kid" and sets.reference is not None:
+            found = kid(sets.few(sets.features), sets.few(sets.reference))
+            values["kid" if inception else "kd"] = asdict(found)
+        elif metric == "prdc" and sets.reference is not None:
+            values |= prdc(sets.few(sets.features), sets.few(sets.reference), sets.neighbours)
+        elif metric == "is" and sets.logits is not None:
+            mean, deviation = inception_score(sets.logits, min(SPLITS, len(sets.logits)))
+            values["is"] = {"value": mean, "deviation": deviation}
+    yield Progress(len(metrics), len(metrics), "computed")
+    return values
+
+
+def _frechet(sets: Compared) -> float:
+    if sets.statistics is not None:
+        return frechet_to(sets.features, *(value.to(sets.features.device) for value in sets.statistics))
+    assert sets.reference is not None
+    few, many = sorted((sets.features, sets.reference), key=len)
+    return frechet_to(few, *moments(many))
+
+
+def lines(values: Mapping[str, Any]) -> list[str]:
+    """One for each metric, for people."""
+    shown: list[str] = []
+    for name, value in values.items():
+        label = f"{LABELS.get(name, name):18}"
+        if name in ("kid", "kd"):
+            estimate = Estimate(**value)
+            shown.append(f"{label}{estimate.value:.6f}   95 %: {estimate.low:.6f} to {estimate.high:.6f}")
+        elif name == "is":
+            shown.append(f"{label}{value['value']:.3f} +- {value['deviation']:.3f} over parts")
+        else:
+            shown.append(f"{label}{value:.4f}")
+    return shown
+
+
+def principal(reference: Tensor, components: int) -> Tensor:
+    """(D, components): the directions along which the reference varies most, for both sets. ValueError for too few."""
+    if len(reference) <= components:
+        raise ValueError(
+            f"pca:{components} needs more than {components} pictures of reference, not {len(reference)}; "
+            "ask for fewer components"
+        )
+    _, vectors = torch.linalg.eigh(moments(reference)[1])
+    return vectors[:, -components:].flip(1)

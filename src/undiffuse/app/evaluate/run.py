@@ -1,0 +1,183 @@
+"""Compare a set of pictures with a reference."""
+
+import importlib.metadata
+import json
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from undiffuse.app import machine, outputs
+from undiffuse.app.evaluate import measure
+from undiffuse.app.evaluate.cache import Features, features_of
+from undiffuse.app.evaluate.networks import Extractor, extractor, network_file
+from undiffuse.app.evaluate.sources import Source, digest_of, open_source
+from undiffuse.app.events import Done, Event, Note, Progress, Saved
+from undiffuse.app.pull.shelf import digests
+from undiffuse.config.evaluate import EvaluateConfig
+from undiffuse.core.images import replace_file
+
+RESULT = "result.json"
+ENOUGH = 10_000  # pictures; below, FID says more about their number than about them
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What came out."""
+
+    values: Mapping[str, Any]
+    protocol: Mapping[str, Any]
+
+    def lines(self) -> list[str]:
+        """One for each metric."""
+        return measure.lines(self.values)
+
+
+def run(config: EvaluateConfig) -> Iterator[Event]:
+    """Progress, notes, and an `Evaluated`; result.json in the output folder. ValueError for bad input.
+
+    Features are kept beside it: a stopped run goes on, and another against the same reference reads them.
+    """
+    began = time.perf_counter()
+    out = config.out or Path("evaluate") / (config.samples.resolve().stem or "samples")
+    outputs.check_writable(out)
+    samples, reference = open_source(config.samples, config.only), open_source(config.reference)
+    if samples.pictures is None:
+        raise ValueError(f"'{config.samples}' holds statistics; expected pictures; give it as --reference")
+    metrics = _metrics(config, samples, reference)
+    device = machine.device(config.device)
+    made = yield from _opened(config, device)
+    yield from _said(samples, reference, made, metrics)
+    theirs = None
+    if reference.pictures is not None:
+        label = f"features of {reference.path.name}"
+        theirs = yield from features_of(reference.pictures, made, out, device, config.batch, label)
+    label = f"features of {samples.path.name}"
+    ours = yield from features_of(samples.pictures, made, out, device, config.batch, label)
+    if kept := ours.kept + (theirs.kept if theirs else 0):
+        yield Note(f"features of {kept} pictures were there already")
+    sets = _compared(config, made, ours, theirs, reference, device)
+    values = yield from measure.measured(metrics, sets, made.name == "inception")
+    protocol = _protocol(config, made, samples, reference, ours, theirs)
+    if copies := protocol["copies"]:
+        yield Note(
+            f"{copies} of the pictures are in the reference too: KID, precision and recall expect none"
+        )
+    yield Saved(_write(out, config, protocol, values, time.perf_counter() - began))
+    yield Done(Evaluated(values, protocol))
+
+
+def _metrics(config: EvaluateConfig, samples: Source, reference: Source) -> tuple[str, ...]:
+    """Those asked for, each once; with few pictures KID too, which has no bias. ValueError for what cannot be."""
+    whole = reference.pictures is not None
+    asked: tuple[str, ...] = config.metrics or (("fid", "kid", "prdc") if whole else ("fid",))
+    for metric in asked:
+        if metric in ("kid", "prdc") and not whole:
+            raise ValueError(
+                f"{metric} needs the pictures of the reference; '{reference.path}' holds statistics"
+            )
+    few = min(len(source.pictures) for source in (samples, reference) if source.pictures is not None) < ENOUGH
+    if few and whole and "fid" in asked:
+        asked = (*asked, "kid")
+    return tuple(dict.fromkeys(asked))
+
+
+def _opened(config: EvaluateConfig, device: torch.device) -> Generator[Event, None, Extractor]:
+    file = network_file(config)
+    sha256: str | None = None
+    if file is not None:
+        for event in digests(file, ("sha256",)):
+            if isinstance(event, Progress):
+                yield event
+            else:
+                sha256 = event["sha256"]
+    return extractor(config, file, sha256, device)
+
+
+def _said(samples: Source, reference: Source, made: Extractor, metrics: tuple[str, ...]) -> Iterator[Note]:
+    for source in (samples, reference):
+        yield from (Note(f"{source.path}: {note}") for note in source.notes)
+    if not made.published:
+        yield Note(
+            f"features: {made.name}, not the published network: compare these numbers among themselves only"
+        )
+    counts = [len(source.pictures) for source in (samples, reference) if source.pictures is not None]
+    if "fid" in metrics and min(counts) < ENOUGH:
+        told = " against ".join(map(str, counts))
+        unbiased = "; KID is not, and its interval tells" if "kid" in metrics else ""
+        yield Note(
+            f"{told} pictures: below {ENOUGH} the Frechet distance is too high, by some 1 / N{unbiased}"
+        )
+
+
+def _compared(
+    config: EvaluateConfig,
+    made: Extractor,
+    ours: Features,
+    theirs: Features | None,
+    reference: Source,
+    device: torch.device,
+) -> measure.Compared:
+    place = device if device.type == "cuda" else torch.device("cpu")  # mps has no float64
+    features, others = ours.values.to(place), None if theirs is None else theirs.values.to(place)
+    if made.components is not None:
+        if others is None:
+            raise ValueError(
+                f"{made.name} needs the pictures of the reference; '{reference.path}' holds statistics"
+            )
+        directions = measure.principal(others, made.components)
+        features, others = features.double() @ directions, others.double() @ directions
+    stored = reference.statistics if made.name == "inception" or others is None else None
+    return measure.Compared(features, ours.logits, others, stored, config.pairs, config.neighbours)
+
+
+def _protocol(
+    config: EvaluateConfig,
+    made: Extractor,
+    samples: Source,
+    reference: Source,
+    ours: Features,
+    theirs: Features | None,
+) -> dict[str, Any]:
+    width = made.components or ours.values.shape[1]
+    asked: dict[str, Any] = {"path": str(reference.path), "count": None, "sha256": None}
+    if theirs is not None:
+        asked |= {"count": len(theirs.digests), "sha256": digest_of(theirs.digests)}
+    if reference.statistics is not None:
+        mean, covariance = reference.statistics
+        asked["statistics_sha256"] = digest_of([mean.numpy().tobytes() + covariance.numpy().tobytes()])
+    known = set() if theirs is None else set(theirs.digests)
+    return {
+        "features": made.name,
+        **made.protocol,
+        "published": made.published,
+        "dimensions": width,
+        "samples": {
+            "path": str(samples.path),
+            "count": len(ours.digests),
+            "sha256": digest_of(ours.digests),
+        },
+        "reference": asked,
+        "copies": sum(digest in known for digest in ours.digests),
+        "pairs": config.pairs,
+        "neighbours": config.neighbours,
+    }
+
+
+def _write(
+    out: Path, config: EvaluateConfig, protocol: Mapping[str, Any], values: Mapping[str, Any], seconds: float
+) -> Path:
+    record = {
+        "undiffuse": importlib.metadata.version("undiffuse"),
+        "torch": torch.__version__,
+        "config": config.model_dump(mode="json"),
+        "protocol": protocol,
+        "metrics": values,
+        "seconds": round(seconds, 3),
+    }
+    outputs.make_folder(out)
+    replace_file(out / RESULT, json.dumps(record, indent=2).encode())
+    return out / RESULT

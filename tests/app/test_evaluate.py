@@ -1,0 +1,356 @@
+"""`undiffuse evaluate`: sets of pictures against sets, statistics, and networks of every kind."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from tests.metrics.test_networks import positive
+from tests.networks.weights import seeded
+from tests.pictures import smooth
+from undiffuse.app.evaluate import run
+from undiffuse.app.evaluate.networks import seen
+from undiffuse.app.evaluate.sources import open_source
+from undiffuse.app.events import Done, Note, Progress, Saved
+from undiffuse.config.evaluate import EvaluateConfig
+from undiffuse.core.images import rounded, write
+from undiffuse.metrics.features import frechet, kid, moments
+from undiffuse.metrics.inception import Inception
+
+
+def pictures(folder, count, seed, shift=0.0):
+    """Smooth random pictures of 24x24, as files and as (count, 3, 24, 24) of what the files hold."""
+    folder.mkdir()
+    x = rounded((smooth(count, 3, 24, 24, seed=seed, dtype=torch.float32) + shift).clamp(-1, 1))
+    for i, image in enumerate(x):
+        write(image, folder / f"{i:03}.png")
+    return x
+
+
+def pixels(x, side):
+    return nn.functional.adaptive_avg_pool2d(x, side).flatten(1)
+
+
+def evaluated(samples, reference, **given):
+    """Result and notes."""
+    events = list(run(EvaluateConfig(samples=samples, reference=reference, **given)))
+    assert any(isinstance(event, Progress) for event in events)
+    assert any(isinstance(event, Saved) for event in events)
+    done = [event.result for event in events if isinstance(event, Done)]
+    return done[0], [event.text for event in events if isinstance(event, Note)]
+
+
+@pytest.fixture
+def sets(tmp_path):
+    ours = pictures(tmp_path / "ours", 14, 0, 0.2)
+    theirs = pictures(tmp_path / "theirs", 17, 1)
+    return tmp_path, ours, theirs
+
+
+def test_pixels_are_compared_as_the_metrics_say(sets):
+    place, ours, theirs = sets
+    result, notes = evaluated(place / "ours", place / "theirs", features="pixels:4", out=place / "out")
+    x, y = pixels(ours, 4), pixels(theirs, 4)
+    assert result.values["fd"] == pytest.approx(frechet(*moments(x), *moments(y)), rel=1e-5)  # float32 means
+    expected = kid(x, y)
+    assert result.values["kd"]["low"] == pytest.approx(expected.low, rel=1e-4)
+    assert set(result.values) == {"fd", "kd", "precision", "recall", "density", "coverage"}
+    assert any("not the published network" in note for note in notes)
+    assert any("14 against 17 pictures: below 10000" in note for note in notes)
+    record = json.loads((place / "out/result.json").read_text())
+    assert record["metrics"] == result.values
+    assert record["protocol"]["samples"]["count"] == 14 and record["protocol"]["dimensions"] == 48
+    assert record["protocol"]["copies"] == 0 and not record["protocol"]["published"]
+
+
+def test_kid_comes_with_fid_of_few_pictures(sets):
+    place, _, _ = sets
+    result, _ = evaluated(
+        place / "ours", place / "theirs", features="pixels:4", metrics=("fid",), out=place / "out"
+    )
+    assert set(result.values) == {"fd", "kd"}
+
+
+def test_arrays_are_the_same_pictures(sets):
+    place, ours, _ = sets
+    values = ((ours + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    np.savez(place / "ours.npz", values)
+    given = {"features": "pixels:6", "metrics": ("fid", "kid", "prdc")}
+    folder, _ = evaluated(place / "ours", place / "theirs", out=place / "a", **given)
+    array, _ = evaluated(place / "ours.npz", place / "theirs", out=place / "b", **given)
+    assert array.values == folder.values
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_statistics_take_the_place_of_pictures(sets, save):
+    place, ours, theirs = sets
+    mean, covariance = moments(pixels(theirs, 4))
+    save(place / "stats.npz", mu=mean.numpy(), sigma=covariance.numpy())
+    found, _ = evaluated(place / "ours", place / "stats.npz", features="pixels:4", out=place / "out")
+    expected = frechet(*moments(pixels(ours, 4)), mean, covariance)
+    assert found.values == {"fd": pytest.approx(expected, rel=1e-5)}
+    with pytest.raises(ValueError, match="kid needs the pictures"):
+        evaluated(place / "ours", place / "stats.npz", features="pixels:4", metrics=("kid",))
+    with pytest.raises(ValueError, match=r"\(48,\) and \(75,\)|\(75,\) and \(48,\)"):
+        evaluated(place / "ours", place / "stats.npz", features="pixels:5", out=place / "out")
+    with pytest.raises(ValueError, match="give it as --reference"):
+        evaluated(place / "stats.npz", place / "theirs", features="pixels:5")
+
+
+def test_the_order_of_files_is_of_no_account(sets):
+    place, ours, _ = sets
+    (place / "turned").mkdir()
+    for i in range(len(ours)):
+        shutil.copy(place / f"ours/{i:03}.png", place / f"turned/{len(ours) - i:03}.png")
+    given = {"features": "pixels:6", "out": place / "out"}
+    first, _ = evaluated(place / "ours", place / "theirs", **given)
+    second, _ = evaluated(place / "turned", place / "theirs", **given)
+    assert second.protocol["samples"]["sha256"] == first.protocol["samples"]["sha256"]
+    assert second.values["fd"] == pytest.approx(first.values["fd"], rel=1e-9)
+    assert second.values["kd"] == pytest.approx(first.values["kd"], rel=1e-9)
+    assert second.values["coverage"] == first.values["coverage"]
+
+
+def test_a_stopped_run_goes_on(sets, monkeypatch):
+    """Parts that are on disk are not computed again, unless a picture of theirs or the part itself changed."""
+    place, ours, _ = sets
+    monkeypatch.setattr("undiffuse.app.evaluate.cache.PART", 4)
+    whole, notes = evaluated(place / "ours", place / "theirs", features="pixels:4", out=place / "whole")
+    assert not any("already" in note for note in notes)
+    config = EvaluateConfig(
+        samples=place / "ours", reference=place / "theirs", features="pixels:4", out=place / "out"
+    )
+    events = run(config)
+    for event in events:
+        if isinstance(event, Progress) and event.done == 12:
+            events.close()  # as an interrupt does; two parts of the reference are on disk
+            break
+    assert not (place / "out/result.json").exists()
+    again, notes = evaluated(place / "ours", place / "theirs", features="pixels:4", out=place / "out")
+    assert "features of 8 pictures were there already" in notes
+    assert again.values == whole.values
+    broken = next((place / "out/features").iterdir())
+    with safe_open(broken, framework="pt") as file:
+        lost = len(file.get_tensor("features"))
+    broken.write_bytes(b"half a file")
+    again, notes = evaluated(place / "ours", place / "theirs", features="pixels:4", out=place / "out")
+    assert f"features of {31 - lost} pictures were there already" in notes
+    assert again.values == whole.values
+    write(-ours[0], place / "ours/000.png")
+    changed, notes = evaluated(place / "ours", place / "theirs", features="pixels:4", out=place / "out")
+    assert "features of 27 pictures were there already" in notes  # all but the first part of four
+    assert changed.values["fd"] != whole.values["fd"]
+
+
+def test_what_is_no_sample_is_left_out(sets):
+    place, _, _ = sets
+    (place / "ours/sample.json").write_text("{}")
+    for name in ("grid.png", "00000.png", "00001.png"):
+        shutil.copy(place / "theirs/000.png", place / "ours" / name)
+    assert len(open_source(place / "ours").pictures) == 2
+    assert len(open_source(place / "theirs", "01*.png").pictures) == 7
+    with pytest.raises(ValueError, match="a name like x"):
+        open_source(place / "theirs", "x")
+
+
+def test_copies_are_told(sets):
+    place, _, _ = sets
+    shutil.copy(place / "theirs/003.png", place / "ours/000.png")
+    result, notes = evaluated(place / "ours", place / "theirs", features="pixels:4", out=place / "out")
+    assert result.protocol["copies"] == 1
+    assert any(note.startswith("1 of the pictures are in the reference") for note in notes)
+
+
+def test_principal_components(sets):
+    """All of them keep every distance; a few keep less of it."""
+    place, ours, theirs = sets
+    few, _ = evaluated(place / "ours", place / "theirs", features="pca:3", out=place / "out")
+    x, y = pixels(ours, 16).double(), pixels(theirs, 16).double()
+    _, _, directions = torch.linalg.svd(y - y.mean(0), full_matrices=False)
+    x, y = x @ directions[:3].T, y @ directions[:3].T
+    assert few.values["fd"] == pytest.approx(frechet(*moments(x), *moments(y)), rel=1e-4)
+    with pytest.raises(ValueError, match="more than 20 pictures"):
+        evaluated(place / "ours", place / "theirs", features="pca:20", out=place / "out")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """As published, but drawn; with the counters of batch normalisation."""
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    torch.save(positive(seeded(Inception(), 401)).state_dict(), path)
+    return path
+
+
+def test_inception(sets, weights, undiffuse):
+    place, ours, _ = sets
+    for i in range(6, 17):
+        (place / f"theirs/{i:03}.png").unlink()
+        (place / f"ours/{i:03}.png").unlink(missing_ok=True)
+    told = undiffuse(
+        *("evaluate", place / "ours", "--reference", place / "theirs", "--weights", weights),
+        *("--metrics", "fid,kid,is", "--out", place / "out"),
+    )
+    assert told.code == 0, told.err
+    assert [line.split()[0] for line in told.out.splitlines()] == ["FID", "KID", "Inception"]
+    record = json.loads((place / "out/result.json").read_text())
+    assert record["protocol"]["dimensions"] == 2048 and len(record["protocol"]["sha256"]) == 64
+    assert not record["protocol"]["published"]
+    assert "not the published network" in told.err
+    assert 1 <= record["metrics"]["is"]["value"] < 6  # at most the number of pictures
+    clean, _ = evaluated(
+        place / "ours", place / "theirs", weights=weights, resize="clean", metrics=("fid",), out=place / "out"
+    )
+    assert clean.values["fid"] != record["metrics"]["fid"]
+
+
+def test_without_weights_it_says_what_is_missing(sets, undiffuse, monkeypatch, tmp_path):
+    place, _, _ = sets
+    monkeypatch.setenv("UNDIFFUSE_CACHE", str(tmp_path / "none"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "none"))
+    for features, digest in (("inception", "6726825d0af5f729"), ("dinov2", "d5383ea8f4877b24")):
+        told = undiffuse("evaluate", place / "ours", "--reference", place / "theirs", "--features", features)
+        assert told.code == 2 and digest in told.err and "--weights FILE" in told.err
+        assert "pixels" in told.err and told.err.count("\n") == 1
+
+
+def test_wrong_weights_are_refused(sets, weights):
+    place, _, _ = sets
+    torch.save({"fc.weight": torch.zeros(3, 3)}, place / "other.pth")
+    (place / "text.pth").write_text("no weights")
+    for features, file in (("inception", "other.pth"), ("dinov2", "other.pth"), ("inception", "text.pth")):
+        with pytest.raises(ValueError, match=file):
+            evaluated(place / "ours", place / "theirs", features=features, weights=place / file)
+    with pytest.raises(ValueError, match="inception.pth.*not of dinov2"):
+        evaluated(place / "ours", place / "theirs", features="dinov2", weights=weights)
+
+
+class Means(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+
+
+class Detector(nn.Module):
+    """As NVIDIA's: bytes of any size; features only where they are asked for."""
+
+    def forward(self, img: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        out = img.mean((2, 3))
+        return out if return_features else out.softmax(1)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_torchscript(sets):
+    place, ours, theirs = sets
+    means, detector = place / "means.pt", place / "detector.pt"
+    torch.jit.save(torch.jit.script(Means()), means)
+    torch.jit.save(torch.jit.script(Detector()), detector)
+    with pytest.raises(ValueError, match="--size, such as 224, and --range"):
+        evaluated(place / "ours", place / "theirs", features=str(means))
+    given = {"metrics": ("fid",), "out": place / "out"}
+    found, notes = evaluated(
+        place / "ours", place / "theirs", features=str(means), size=24, range="-1..1", **given
+    )
+    expected = frechet(*moments(pixels(ours, 1)), *moments(pixels(theirs, 1)))
+    assert found.values["fd"] == pytest.approx(expected, rel=1e-4)  # float32 means of 576 pixels
+    assert any("means.pt, not the published" in note for note in notes)
+    found, _ = evaluated(place / "ours", place / "theirs", features=str(detector), **given)
+    assert found.values["fd"] == pytest.approx(expected * 127.5**2, rel=1e-4)
+    torch.save(Means().state_dict(), place / "state.pt")
+    with pytest.raises(ValueError, match="--weights"):
+        evaluated(place / "ours", place / "theirs", features=str(place / "state.pt"))
+
+
+def field(number, value):
+    """One field of a protocol buffer."""
+    if isinstance(value, int):
+        return bytes([number << 3, value])
+    value = value.encode() if isinstance(value, str) else value
+    return bytes([number << 3 | 2, len(value)]) + value
+
+
+def onnx_means():
+    """ONNX's GlobalAveragePool of (B, 3, H, W), by hand: no package writes it here."""
+
+    def info(name, sizes):
+        dims = b"".join(field(1, field(2 if isinstance(n, str) else 1, n)) for n in sizes)
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, dims)))
+
+    node = field(1, "x") + field(2, "y") + field(4, "GlobalAveragePool")
+    graph = field(1, node) + field(2, "g") + field(11, info("x", ("b", 3, "h", "w")))
+    graph += field(12, info("y", ("b", 3, 1, 1)))
+    return field(1, 8) + field(8, field(2, 13)) + field(7, graph)
+
+
+def test_onnx(sets):
+    pytest.importorskip("onnxruntime")
+    place, ours, theirs = sets
+    (place / "means.onnx").write_bytes(onnx_means())
+    given = {"size": 24, "range": "0..1", "metrics": ("fid",), "out": place / "out"}
+    found, _ = evaluated(place / "ours", place / "theirs", features=str(place / "means.onnx"), **given)
+    expected = frechet(*moments(pixels(ours, 1)), *moments(pixels(theirs, 1)))
+    assert found.values["fd"] == pytest.approx(expected / 4, rel=1e-4)
+    (place / "means.onnx").write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match="expected an ONNX network"):
+        evaluated(place / "ours", place / "theirs", features=str(place / "means.onnx"), **given)
+
+
+def test_onnx_without_its_package(sets, monkeypatch):
+    place, _, _ = sets
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    (place / "means.onnx").write_bytes(onnx_means())
+    with pytest.raises(ValueError, match="pip install onnxruntime"):
+        evaluated(place / "ours", place / "theirs", features=str(place / "means.onnx"), size=8, range="0..1")
+
+
+def test_what_networks_see():
+    image = torch.tensor([0, 51, 255], dtype=torch.uint8)[:, None, None].expand(3, 2, 2)
+    assert seen(image, "0..255")[:, 0, 0].tolist() == [0, 51, 255]
+    assert seen(image, "0..1")[:, 0, 0].tolist() == pytest.approx([0, 0.2, 1])
+    assert seen(image, "-1..1")[:, 0, 0].tolist() == pytest.approx([-1, -0.6, 1])
+    expected = [(0 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, (1 - 0.406) / 0.225]
+    assert seen(image, "imagenet")[:, 0, 0].tolist() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"mu": np.zeros(3), "sigma": np.zeros(3)}, "2 axes"),
+        ({"mu": np.array([object()] * 3), "sigma": np.eye(3)}, "mu cannot be read"),
+        ({"mu": np.zeros(9000), "sigma": np.eye(3)}, "at most 8192"),
+        ({"mu": np.zeros(3), "sigma": np.eye(4)}, "expected 3x3"),
+        ({"mu": np.zeros(3), "sigma": np.full((3, 3), np.nan)}, "not finite"),
+        ({"x": np.zeros(3)}, "expected pictures as arr_0"),
+    ],
+)
+def test_hostile_statistics_are_refused(sets, arrays, words):
+    place, _, _ = sets
+    np.savez(place / "stats.npz", **arrays)
+    with pytest.raises(ValueError, match=words):
+        evaluated(place / "ours", place / "stats.npz", features="pixels:1", out=place / "out")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--features", "vgg"], "choose from inception, dinov2, pixels, pca"),
+        (["--features", "pixels:0"], "expected pixels:1 to pixels:64"),
+        (["--features", "pixels", "--weights", "x"], "leave --weights out"),
+        (["--features", "pixels", "--size", "8"], "leave them out"),
+        (["--features", "pixels", "--metrics", "is"], "needs the classes of inception"),
+        (["--features", "pixels", "--metrics", "lpips"], "metrics.0='lpips'"),
+        (["--features", "pixels", "--resize", "clean"], "leave it out"),
+        (["--features", "pixels", "--neighbours", "14"], "at least 15 pictures"),
+        (["--features", "pixels", "--reference", "nowhere"], "no such folder"),
+    ],
+)
+def test_wrong_options_are_one_line(sets, undiffuse, words, said):
+    place, _, _ = sets
+    told = undiffuse(
+        "evaluate", place / "ours", "--reference", place / "theirs", "--out", place / "out", *words
+    )
+    assert told.code == 2 and said in told.err
+    assert told.err.splitlines()[-1].startswith("error: ")
