@@ -60,6 +60,26 @@ def test_cfg_on_an_interval():
     close(out[1], cfg(CLASS, MIXTURE, 3.0)(X, sigma)[1])
 
 
+def test_outside_the_interval_nothing_else_is_called():
+    def never(x, sigma, /):
+        raise AssertionError("called")
+
+    for sigma in (LEVELS[0], LEVELS[2]):
+        assert torch.equal(cfg_interval(CLASS, never, 3.0, 0.5, 2.0)(X, sigma), CLASS(X, sigma))
+        assert torch.equal(autoguidance(CLASS, never, 3.0, (0.5, 2.0))(X, sigma), CLASS(X, sigma))
+
+
+def test_guided_score_of_two_gaussians():
+    """The extrapolated score has a closed form: that of N(m, v) with 1/(v + s^2) and m/(v + s^2) extrapolated."""
+    to, away = Gaussian(MEANS[0], 0.1), Gaussian(MEANS[1], 0.5)
+    for sigma in LEVELS:
+        a, b = 1 / (0.1 + sigma**2), 1 / (0.5 + sigma**2)
+        precision = b + 3 * (a - b)
+        mean = (b * MEANS[1] + 3 * (a * MEANS[0] - b * MEANS[1])) / precision
+        score = -precision * (X - mean)
+        close(cfg(to, away, 3.0)(X, sigma), X + sigma**2 * score)
+
+
 def test_autoguidance():
     bad = Gaussian(MEANS[1], 0.4)
     close(autoguidance(CLASS, bad, 2.0)(X, LEVELS[1]), 2 * CLASS(X, LEVELS[1]) - bad(X, LEVELS[1]))
@@ -99,6 +119,8 @@ def test_contract(guided):
 def test_refuses_an_empty_interval():
     with pytest.raises(ValueError, match="low < high"):
         cfg_interval(CLASS, MIXTURE, 2.0, 3.0, 1.0)
+    with pytest.raises(ValueError, match="low < high"):
+        class_guided(prior_of(CLASSES), torch.tensor([1]), scale=2.0, interval=(1.0, 1.0))
 
 
 def test_guidance_in_one_call_equals_two():
@@ -112,6 +134,8 @@ def test_guidance_in_one_call_equals_two():
         calls.clear()
         close(class_guided(prior, labels, scale=2.5)(x, sigma), expected)
         assert len(calls) == 1
+        inside = class_guided(prior, labels, scale=2.5, interval=(0.2, 2.0))(x, sigma)
+        close(inside, cfg_interval(prior.given(labels), prior.given(), 2.5, 0.2, 2.0)(x, sigma))
     close(class_guided(prior, labels, scale=1)(x, sigma), prior(x, sigma, labels))
     close(class_guided(prior, labels, scale=0)(x, sigma), prior(x, sigma))
 
@@ -127,6 +151,15 @@ def test_guidance_with_a_condition_and_a_variance():
         expected = cfg(prior.given(labels, picture), prior.given(None, picture), 3.0)(x, sigma)
         close(found.x0, expected)
         close(found.variance, prior.predict(x, sigma, labels, picture).variance)
+
+
+def test_autoguidance_keeps_a_learned_variance():
+    config = changed(CLASSES, {"learned_variance": True}, prediction="eps")
+    good, bad = (prior_of(config, seed).double().given(torch.tensor([1, 2])) for seed in (0, 1))
+    x, sigma = torch.ones(2, 1, 8, 8, dtype=torch.float64), LEVELS[1]
+    found = clipped(autoguidance(good, bad, 2.0), -9, 9).predict(x, sigma)
+    close(found.x0, 2 * good(x, sigma) - bad(x, sigma))
+    close(found.variance, good.predict(x, sigma).variance)
 
 
 def test_guidance_needs_a_null_class():

@@ -10,6 +10,8 @@ from torch import Tensor
 from undiffuse.core.state import Denoise, like_image
 from undiffuse.priors.prior import Given, Prediction, Prior
 
+Interval = tuple[float, float]  # guidance for low < sigma <= high only (Kynkaanniemi et al. 2024)
+
 
 def cfg(cond: Denoise, uncond: Denoise, /, scale: float) -> Denoise:
     """Classifier-free guidance (Ho and Salimans 2022): uncond + scale (cond - uncond).
@@ -17,19 +19,24 @@ def cfg(cond: Denoise, uncond: Denoise, /, scale: float) -> Denoise:
     scale 1 is the conditional denoiser itself (one call a step), 0 the unconditional one; the paper's w is
     scale - 1.
     """
-    if scale == 1:
-        return cond
-    return _extrapolate(cond, uncond, lambda sigma: scale)
+    return cond if scale == 1 else _Extrapolated(cond, uncond, scale)
 
 
 def class_guided(
-    prior: Prior, labels: Tensor, cond: Tensor | None = None, /, scale: float = 1.0
+    prior: Prior,
+    labels: Tensor,
+    cond: Tensor | None = None,
+    /,
+    scale: float = 1.0,
+    interval: Interval | None = None,
 ) -> "Given | ClassGuided":
     """cfg of a prior against its own null class, with one network call a level for both.
 
-    labels: (B,); cond: as in `Prior.given`. scale 1 is the conditional prior and needs no null class; any
-    other does: ValueError for a prior that was trained without class dropout.
+    labels: (B,); cond: as in `Prior.given`. interval: the levels that are guided, all if it is None. scale 1 is
+    the conditional prior and needs no null class; any other does: ValueError for a prior that was trained
+    without class dropout.
     """
+    _check_interval(interval)
     given = prior.given(labels, cond)
     if scale == 1:
         return given
@@ -38,7 +45,7 @@ def class_guided(
             f"guidance {scale:g} needs a prior that knows images without a class, and this one was trained "
             "without class dropout; use guidance 1, or train with conditioning.dropout"
         )
-    return ClassGuided(given, scale)
+    return ClassGuided(given, scale, interval)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class ClassGuided:
 
     given: Given
     scale: float
+    interval: Interval | None = None
 
     def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor:
         """E[x0 | x] + scale (E[x0 | x, labels] - E[x0 | x])."""
@@ -57,29 +65,32 @@ class ClassGuided:
         prior, labels, cond = self.given.prior, self.given.labels, self.given.cond
         assert labels is not None and prior.num_classes is not None
         sigma = like_image(sigma, x)
+        scale = _scale_at(sigma, self.scale, self.interval)
+        if scale is None:
+            return self.given.predict(x, sigma)
         levels = torch.cat([sigma, sigma]) if sigma.ndim and len(sigma) > 1 else sigma
         both = torch.cat([labels, torch.full_like(labels, prior.num_classes)])
         pictures = torch.cat([cond, cond]) if cond is not None and len(cond) > 1 else cond
         found = prior.predict(torch.cat([x, x]), levels, both, pictures)
         to, away_from = found.x0.chunk(2)
         variance = None if found.variance is None else found.variance.chunk(2)[0]
-        return Prediction(away_from + self.scale * (to - away_from), variance)
+        return Prediction(away_from + scale * (to - away_from), variance)
 
 
 def cfg_interval(cond: Denoise, uncond: Denoise, /, scale: float, low: float, high: float) -> Denoise:
     """cfg for low < sigma <= high only, the plain conditional elsewhere (Kynkaanniemi et al. 2024).
 
-    The paper has 0.28 to 2.9 for ImageNet-512. Both are called at every level, so that one batch may mix
-    levels.
+    The paper has 0.28 to 2.9 for ImageNet-512. One batch may mix levels: both are called where any image of
+    it is within.
     """
-    if not 0 <= low < high:
-        raise ValueError(f"interval from {low} to {high}; expected 0 <= low < high")
-    return _extrapolate(cond, uncond, lambda sigma: torch.where((sigma > low) & (sigma <= high), scale, 1.0))
+    _check_interval((low, high))
+    return _Extrapolated(cond, uncond, scale, (low, high))
 
 
-def autoguidance(good: Denoise, bad: Denoise, /, scale: float) -> Denoise:
+def autoguidance(good: Denoise, bad: Denoise, /, scale: float, interval: Interval | None = None) -> Denoise:
     """bad + scale (good - bad), `bad` being a smaller or less trained `good` (Karras et al. 2024)."""
-    return cfg(good, bad, scale)
+    _check_interval(interval)
+    return good if scale == 1 else _Extrapolated(good, bad, scale, interval)
 
 
 def classifier_guided(
@@ -126,9 +137,39 @@ class _Clipped:
         return Prediction(found.x0.clamp(self.low, self.high), found.variance)
 
 
-def _extrapolate(to: Denoise, away_from: Denoise, scale: Callable[[Tensor], Tensor | float]) -> Denoise:
-    def guided(x: Tensor, sigma: Tensor, /) -> Tensor:
-        base = away_from(x, sigma)
-        return base + scale(like_image(sigma, x)) * (to(x, sigma) - base)
+@dataclass(frozen=True, slots=True)
+class _Extrapolated:
+    """away_from + scale (to - away_from), `to` alone outside the interval. It predicts a variance if `to` does."""
 
-    return guided
+    to: Denoise
+    away_from: Denoise
+    scale: float
+    interval: Interval | None = None
+
+    def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor:
+        return self._moved(self.to(x, sigma), x, sigma)
+
+    def predict(self, x: Tensor, sigma: Tensor, /) -> Prediction:
+        to: Any = self.to
+        found: Prediction = to.predict(x, sigma) if hasattr(to, "predict") else Prediction(to(x, sigma))
+        return Prediction(self._moved(found.x0, x, sigma), found.variance)
+
+    def _moved(self, x0: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        scale = _scale_at(like_image(sigma, x), self.scale, self.interval)
+        if scale is None:
+            return x0
+        base = self.away_from(x, sigma)
+        return base + scale * (x0 - base)
+
+
+def _check_interval(interval: Interval | None) -> None:
+    if interval is not None and not 0 <= interval[0] < interval[1]:
+        raise ValueError(f"interval from {interval[0]:g} to {interval[1]:g}; expected 0 <= low < high")
+
+
+def _scale_at(sigma: Tensor, scale: float, interval: Interval | None) -> Tensor | float | None:
+    """Of each image, 1 outside the interval; None if all are outside."""
+    if interval is None:
+        return scale
+    inside = (sigma > interval[0]) & (sigma <= interval[1])
+    return torch.where(inside, scale, 1.0).to(sigma.dtype) if inside.any() else None
