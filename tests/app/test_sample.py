@@ -171,6 +171,47 @@ def test_a_seed_for_each_picture(undiffuse, photos, tmp_path):
     assert done.code == 2 and "3 pictures with the seeds 0-63" in done.err
 
 
+def test_guidance_on_an_interval_and_by_a_weaker_prior(undiffuse, classes, tmp_path):
+    weak, other = tmp_path / "weak.safetensors", tmp_path / "other.safetensors"
+    save(weak, prior_of(CLASSES, 1), CLASSES, {})
+    given = {"prior": str(classes), "n": 3, "steps": 5}
+    plain, guided = drawn(**given), drawn(**given, guidance=3)
+    part = drawn(**given, guidance=3, guidance_interval=(0.5, 20))
+    assert (part - guided).abs().max() > 0.01 and (part - plain).abs().max() > 0.01
+    torch.testing.assert_close(drawn(**given, guidance=3, guidance_interval=(0, 200)), guided)
+    made = plan(SampleConfig(**given, guidance=3, autoguidance=str(weak)))
+    assert "away from" in made.asked() and made.settings()["autoguidance"]
+    x, sigma = torch.ones(3, 1, 8, 8), torch.tensor(2.0)
+    labels = torch.arange(3)
+    good, bad = (prior_of(CLASSES, seed)(x, sigma, labels) for seed in (0, 1))
+    found = made.denoise([0, 1, 2], torch.device("cpu"))(x, sigma)
+    torch.testing.assert_close(found, bad + 3 * (good - bad))
+    more = changed(CLASSES, {"num_classes": 2}, num_classes=2, classes=None)
+    save(other, prior_of(more), more, {})
+    for arguments, said in (
+        (["--guidance-interval", "0.3,5"], "with --guidance 1"),
+        (["--guidance", 2, "--guidance-interval", "5,0.3"], "0 <= low < high"),
+        (["--guidance", 2, "--guidance-interval", "0.3"], "such as 0.3,5"),
+        (["--guidance", 2, "--guidance-interval", "900,1000"], "holds none of the levels"),
+        (["--autoguidance", weak], "with --guidance 1"),
+        (["--guidance", 2, "--autoguidance", classes], "the prior itself"),
+        (["--guidance", 2, "--autoguidance", other], "classes 2, and the prior 3"),
+        (["--guidance", 2, "--autoguidance", "photo-gaussian"], "two networks"),
+    ):
+        done = undiffuse("sample", classes, "--out", tmp_path / "o", *arguments)
+        assert done.code == 2 and said in done.err and done.err.count("\n") == 1
+    done = undiffuse("sample", classes, "--guidance", 2, "--autoguidance", weak, "--guidance-interval", "0.3,5",
+                     "--n", 2, "--steps", 6, "--out", tmp_path / "o")  # fmt: skip
+    assert done.code == 0 and "away from" in done.err and "sigma from 0.3 to 5" in done.err
+
+
+def test_autoguidance_without_classes(photos, tmp_path):
+    weak = tmp_path / "weak.safetensors"
+    save(weak, prior_of(PHOTO, 1), PHOTO, {})
+    given = {"prior": str(photos), "n": 2, "steps": 3}
+    assert (drawn(**given, guidance=2, autoguidance=str(weak)) - drawn(**given)).abs().max() > 0.01
+
+
 def test_a_folder_goes_on(undiffuse, photos):
     arguments = ["sample", photos, "--steps", 2]
     out = photos / "samples"

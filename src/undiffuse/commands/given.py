@@ -66,6 +66,17 @@ def seed_or_seeds(text: str) -> int | tuple[int, int]:
     raise ValueError(f"--seed {text[:80]}; expected a whole number, or a range such as 0-63")
 
 
+def interval(text: str | None) -> tuple[float, float] | None:
+    """Two numbers with a comma between them."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--guidance-interval {text[:80]}; expected LOW,HIGH such as 0.3,5") from None
+    return low, high
+
+
 def noise_level(text: str | None, measured: bool) -> float | str | None:
     """A number, or auto, which is what a measured picture has if nothing is said."""
     if text is None:

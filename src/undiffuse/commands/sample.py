@@ -11,6 +11,7 @@ from undiffuse.commands.given import (
     PriorOptions,
     batch_size,
     checked,
+    interval,
     load_plugins,
     seed_or_seeds,
 )
@@ -49,6 +50,16 @@ def sample(
     guidance: Annotated[
         float, typer.Option(help="Towards the class; 1 = the conditional prior.", rich_help_panel=GUIDANCE)
     ] = 1.0,
+    guidance_interval: Annotated[
+        str | None,
+        typer.Option(help="LOW,HIGH: guided for sigma in between only.", rich_help_panel=GUIDANCE),
+    ] = None,
+    autoguidance: Annotated[
+        str | None,
+        typer.Option(
+            help="A weaker prior (file, run or name) to be guided away from.", rich_help_panel=GUIDANCE
+        ),
+    ] = None,
     sampler: Annotated[
         str | None,
         typer.Option(
@@ -103,7 +114,8 @@ def sample(
     load_plugins(plugin)
     given: dict[str, Any] = {
         "prior": prior, "prior_options": prior_options, "precision": precision,
-        "out": out, "n": n, "label": label, "guidance": guidance, "sampler": sampler,
+        "out": out, "n": n, "label": label, "guidance": guidance,
+        "guidance_interval": interval(guidance_interval), "autoguidance": autoguidance, "sampler": sampler,
         "steps": steps, "eta": eta, "grid": grid, "preset": preset, "clip": clip, "size": size, "low_res": low_res,
         "noise": noise, "seed": seed_or_seeds(seed), "stretch": stretch, "npz": npz,
         "batch": batch_size(batch), "device": device,

@@ -8,6 +8,7 @@ import pydantic
 from undiffuse.config.options import Options, Precision
 
 Grid = Literal["karras", "timesteps", "leading", "linspace"]  # all but karras: of the prior's own schedule
+Sigma = Annotated[float, pydantic.Field(ge=0)]  # in [-1, 1] units
 Seed = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 
 
@@ -21,6 +22,8 @@ class SampleConfig(Options):
     n: Annotated[int, pydantic.Field(ge=1, le=1_000_000)] = 16
     label: str | None = None  # a class, several with commas, all or none; None: all, in turn
     guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0  # towards the class; 1 = conditional
+    guidance_interval: tuple[Sigma, Sigma] | None = None  # guided for low < sigma <= high only
+    autoguidance: str | None = None  # a weaker prior to be guided away from, in place of no class
     sampler: str | None = None  # None: dpmpp_2m, or the preset's
     steps: Annotated[int, pydantic.Field(ge=1, le=100_000)] | None = None  # None: 20, or the preset's
     eta: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None

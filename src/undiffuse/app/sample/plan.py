@@ -13,6 +13,7 @@ from undiffuse.app import machine
 from undiffuse.app.measurement import clean_shape, parse_size
 from undiffuse.app.methods import explicit
 from undiffuse.app.priors import Opened, check_guidance, check_shape, label_of, levels, open_prior
+from undiffuse.app.sample.guided import Guidance, check_levels, read_guidance
 from undiffuse.app.sample.preset import SamplerPreset, read_preset
 from undiffuse.config import SampleConfig, from_term, options, parse_term
 from undiffuse.core.grids import from_timesteps
@@ -20,7 +21,7 @@ from undiffuse.core.images import read
 from undiffuse.core.noise import SeededNoise, image_seed, image_seeds
 from undiffuse.core.state import Denoise, Step
 from undiffuse.operators.build import build
-from undiffuse.priors import class_guided, clipped
+from undiffuse.priors import clipped
 from undiffuse.registry import SAMPLERS, Entry
 
 SAMPLER, STEPS = "dpmpp_2m", 20  # unless said
@@ -44,6 +45,7 @@ class Plan:
     grid: str | list[float]  # what they are: a name, or the levels of a preset
     cond: Tensor | None  # (1, conditions, H, W)
     low_res: str | None  # sha256 of the picture that cond was made of
+    guidance: Guidance
 
     def __str__(self) -> str:
         told = ", ".join(f"{name}={value}" for name, value in self.options.items())
@@ -53,8 +55,14 @@ class Plan:
     def asked(self) -> str:
         """The prior and its classes, in words."""
         if len(self.labels) == 1:
-            return self.opened.asked(self.labels[0], self.config.guidance)
-        return f"{self.opened} for {len(self.labels)} classes in turn, guidance {self.config.guidance:g}"
+            return self.opened.asked(self.labels[0], self.config.guidance) + self.guidance.told()
+        classes = f"{self.opened} for {len(self.labels)} classes in turn"
+        return f"{classes}, guidance {self.config.guidance:g}{self.guidance.told()}"
+
+    def to(self, device: torch.device) -> None:
+        """Move the networks."""
+        self.opened.denoise.to(device)
+        self.guidance.to(device)
 
     def label(self, index: int) -> int | None:
         """The class of picture number `index`."""
@@ -65,7 +73,9 @@ class Plan:
         return {
             "prior": self.opened.mark,
             "labels": list(self.labels),
-            "guidance": self.config.guidance,
+            "guidance": self.guidance.scale,
+            "guidance_interval": self.guidance.interval and list(self.guidance.interval),
+            "autoguidance": self.guidance.weaker and self.guidance.weaker.mark,
             "sampler": self.entry.name,
             "options": {name: str(value) for name, value in self.options.items()},
             "grid": self.grid,
@@ -96,12 +106,11 @@ class Plan:
             denoise: Denoise = self.opened.denoise
         else:
             cond = None if self.cond is None else self.cond.to(device)
-            if prior.num_classes is None:
-                denoise = prior.given(None, cond)
-            else:
+            labels = None
+            if (null := prior.num_classes) is not None:
                 chosen = [self.label(i) for i in members]
-                labels = torch.tensor([prior.num_classes if c is None else c for c in chosen], device=device)
-                denoise = class_guided(prior, labels, cond, scale=self.config.guidance)
+                labels = torch.tensor([null if c is None else c for c in chosen], device=device)
+            denoise = self.guidance(prior, labels, cond)
         return clipped(denoise) if self.config.clip else denoise
 
     def step(self, members: list[int], noise: SeededNoise, device: torch.device) -> Step:
@@ -122,7 +131,9 @@ def plan_with(opened: Opened, config: SampleConfig) -> Plan:
     preset = read_preset(config, opened)
     entry, chosen = _sampler(config, preset)
     sigmas, grid = _grid(opened, config, entry, shape) if preset is None else _levels(preset)
-    made = Plan(config, opened, labels, shape, entry, chosen, sigmas, grid, cond, digest)
+    guidance = read_guidance(opened, config, labels)
+    check_levels(guidance, shape, sigmas)
+    made = Plan(config, opened, labels, shape, entry, chosen, sigmas, grid, cond, digest, guidance)
     made.step([0], made.noise([0]), torch.device("cpu"))  # refuses what it cannot do
     return made
 
@@ -139,7 +150,7 @@ def _labels(opened: Opened, config: SampleConfig) -> tuple[int | None, ...]:
         parts = [text] if text in names else [part.strip() for part in text.split(",")]
         labels = tuple(label_of(opened, part) for part in parts)
     for label in labels[:1] if None not in labels else (None,):
-        check_guidance(opened, label, config.guidance)
+        check_guidance(opened, label, 1.0)
     return labels
 
 

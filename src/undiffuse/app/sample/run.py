@@ -50,7 +50,7 @@ def run(config: SampleConfig) -> Iterator[Event]:
         yield Note(f"{kept} of {config.n} pictures are there already")
     values, seconds = record.get("values", places.NOTHING), record.get("seconds", 0.0)
     began = time.perf_counter()
-    made.opened.denoise.to(device)
+    made.to(device)
     for event in _batches(made, missing, device):
         if not isinstance(event, tuple):
             yield event
