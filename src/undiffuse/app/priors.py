@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from undiffuse.app.events import Note
+from undiffuse.app.guides import Guide, open_guide
 from undiffuse.app.pull import pulled
 from undiffuse.checkpoints import PriorConfig, load, parse_given
 from undiffuse.checkpoints.formats import native_file
@@ -42,6 +43,7 @@ class Opened:
     facts: Mapping[str, Any] = field(default_factory=dict)  # of a file: data, licence, steps, ...
     told: tuple[str, ...] = ()  # of a file from outside: what it does not say itself, and who does
     asked_for: str = ""  # options and precision, where they are not the usual ones
+    guide: Guide | None = None  # a classifier
 
     @property
     def mark(self) -> str:
@@ -49,6 +51,8 @@ class Opened:
         mark, said = self.sha256 or self.name, self.asked_for
         if self.told and self.config is not None:
             said += self.config.model_dump_json()
+        if self.guide is not None:
+            said += self.guide.mark
         return hashlib.sha256(f"{mark} {said}".encode()).hexdigest() if said else mark
 
     def notes(self) -> tuple[str, ...]:
@@ -72,14 +76,23 @@ class Opened:
 
     def asked(self, label: int | None, guidance: float) -> str:
         """What it was asked for, in words."""
+        guide = "" if self.guide is None else f", {self.guide}"
         return str(self) + (
-            "" if label is None else f" for class {self.class_name(label)}, guidance {guidance:g}"
+            "" if label is None else f" for class {self.class_name(label)}, guidance {guidance:g}{guide}"
         )
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
         config = None if self.config is None else self.config.model_dump(mode="json")
-        return {"name": self.name, "sha256": self.sha256, "facts": dict(self.facts), "config": config}
+        record = {"name": self.name, "sha256": self.sha256, "facts": dict(self.facts), "config": config}
+        return record | ({} if self.guide is None else {"classifier": self.guide.record()})
+
+    def to(self, device: torch.device) -> None:
+        """Its networks move, in place."""
+        if isinstance(self.denoise, nn.Module):
+            self.denoise.to(device)
+        if self.guide is not None:
+            self.guide.classifier.to(device)
 
     def class_name(self, label: int | None) -> str:
         """What a label is called: `3 (dress)`."""
@@ -148,6 +161,17 @@ def _from_file(text: str, path: Path, options: str | None = None) -> Opened:
     return Opened(found.prior, text, digest, found.config, found.facts, found.told, options or "")
 
 
+def guided_by(opened: Opened, classifier: str | None, scale: float) -> Opened:
+    """The prior with a classifier that guides it. ValueError for one that cannot."""
+    if classifier is None:
+        if scale != 1:
+            raise ValueError(f"--classifier-scale {scale:g} is of a classifier; give it with --classifier")
+        return opened
+    guide = open_guide(classifier, scale)
+    guide.check_prior(opened.prior, opened.name)
+    return replace(opened, guide=guide)
+
+
 def check_shape(opened: Opened, shape: Sequence[int]) -> None:
     """ValueError if the prior cannot be called on a whole picture of (C, H, W).
 
@@ -188,6 +212,8 @@ def in_windows(
     check_channels(opened, shape)
     _, height, width = shape
     size = _window(opened, height, width) if window is None else _asked_window(opened, window)
+    if opened.guide is not None:
+        opened.guide.check_size(*(size or (height, width)))
     if size is None or size == (height, width):
         return denoise, None
     overlap = max(1, min(OVERLAP, min(size) // 4))
@@ -264,6 +290,8 @@ def check_guidance(opened: Opened, label: int | None, guidance: float) -> None:
         raise ValueError(
             f"the prior '{opened.name}' needs a class; give --label, 0 to {prior.num_classes - 1}"
         )
+    if opened.guide is not None and label is None:
+        raise ValueError(f"--classifier {opened.guide.name} guides towards a class; give it with --label")
     if guidance == 1:
         return
     if prior is None or label is None:
@@ -279,7 +307,8 @@ def denoiser(opened: Opened, label: int | None = None, guidance: float = 1.0) ->
 
     def denoise(x: Tensor, sigma: Tensor, /) -> Tensor:
         labels = torch.full((len(x),), label, device=x.device)
-        return class_guided(prior, labels, scale=guidance)(x, sigma)
+        plain = class_guided(prior, labels, scale=guidance)
+        return (plain if opened.guide is None else opened.guide.towards(plain, labels))(x, sigma)
 
     return denoise
 

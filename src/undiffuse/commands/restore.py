@@ -60,6 +60,15 @@ def restore(
     precision: Precision = "fp32",
     label: Annotated[str | None, typer.Option(help="Class of a prior with classes: name or number.")] = None,
     guidance: Annotated[float, typer.Option(help="Towards that class; 1 = the conditional prior.")] = 1.0,
+    classifier: Annotated[
+        str | None,
+        typer.Option(
+            help="Classifier of noisy pictures that guides towards the class: file or published name."
+        ),
+    ] = None,
+    classifier_scale: Annotated[
+        float, typer.Option("--classifier-scale", help="How strongly; 1 = Bayes' rule.")
+    ] = 1.0,
     goal: Annotated[
         str | None,
         typer.Option(
@@ -123,9 +132,10 @@ def restore(
         "image": image, "degrade": degrade, "out": out, "measured": measured, "noise": noise_level(noise, measured),
         "blind": blind, "reference": reference, "size": size, "prior": prior,
         "prior_options": prior_options, "precision": precision, "label": label, "guidance": guidance,
-        "goal": goal, "preset": preset, "algorithm": algorithm, "steps": steps, "eta": eta, "eta_b": eta_b,
-        "draws": draws, "seed": seed, "window": window, "lpips": lpips, "save": save and save.split(","),
-        "batch": batch_size(batch), "fleet": fleet, "workers": workers, "plugins": tuple(plugin), "device": device,
+        "classifier": classifier, "classifier_scale": classifier_scale, "goal": goal, "preset": preset,
+        "algorithm": algorithm, "steps": steps, "eta": eta, "eta_b": eta_b, "draws": draws, "seed": seed,
+        "window": window, "lpips": lpips, "save": save and save.split(","), "batch": batch_size(batch),
+        "fleet": fleet, "workers": workers, "plugins": tuple(plugin), "device": device,
     }  # fmt: skip
     config = checked(RestoreConfig, given, "restore")
     for result in show(run(config, dry=dry_run)):

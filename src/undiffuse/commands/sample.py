@@ -50,6 +50,17 @@ def sample(
     guidance: Annotated[
         float, typer.Option(help="Towards the class; 1 = the conditional prior.", rich_help_panel=GUIDANCE)
     ] = 1.0,
+    classifier: Annotated[
+        str | None,
+        typer.Option(
+            help="Classifier of noisy pictures that guides towards the class: file or published name.",
+            rich_help_panel=GUIDANCE,
+        ),
+    ] = None,
+    classifier_scale: Annotated[
+        float,
+        typer.Option("--classifier-scale", help="How strongly; 1 = Bayes' rule.", rich_help_panel=GUIDANCE),
+    ] = 1.0,
     guidance_interval: Annotated[
         str | None,
         typer.Option(help="LOW,HIGH: guided for sigma in between only.", rich_help_panel=GUIDANCE),
@@ -115,8 +126,9 @@ def sample(
     given: dict[str, Any] = {
         "prior": prior, "prior_options": prior_options, "precision": precision,
         "out": out, "n": n, "label": label, "guidance": guidance,
-        "guidance_interval": interval(guidance_interval), "autoguidance": autoguidance, "sampler": sampler,
-        "steps": steps, "eta": eta, "grid": grid, "preset": preset, "clip": clip, "size": size, "low_res": low_res,
+        "guidance_interval": interval(guidance_interval), "autoguidance": autoguidance, "classifier": classifier,
+        "classifier_scale": classifier_scale, "sampler": sampler, "steps": steps, "eta": eta,
+        "grid": grid, "preset": preset, "clip": clip, "size": size, "low_res": low_res,
         "noise": noise, "seed": seed_or_seeds(seed), "stretch": stretch, "npz": npz,
         "batch": batch_size(batch), "device": device,
     }  # fmt: skip

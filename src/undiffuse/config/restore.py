@@ -30,6 +30,8 @@ class RestoreConfig(Options):
     precision: Precision = "fp32"  # of the prior's convolutions and attention
     label: str | None = None  # a class of the prior, by name or number
     guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0  # towards the class; 1 = conditional
+    classifier: str | None = None  # a file, or a published name, that guides towards the class
+    classifier_scale: Annotated[float, pydantic.Field(ge=0, le=1000)] = 1.0  # 1: Bayes' rule
     algorithm: str = "auto"
     steps: Annotated[int, pydantic.Field(ge=1, le=100_000)] | None = None
     eta: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None

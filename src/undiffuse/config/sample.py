@@ -22,6 +22,8 @@ class SampleConfig(Options):
     n: Annotated[int, pydantic.Field(ge=1, le=1_000_000)] = 16
     label: str | None = None  # a class, several with commas, all or none; None: all, in turn
     guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0  # towards the class; 1 = conditional
+    classifier: str | None = None  # a file, or a published name, that guides towards the class
+    classifier_scale: Annotated[float, pydantic.Field(ge=0, le=1000)] = 1.0  # 1: Bayes' rule
     guidance_interval: tuple[Sigma, Sigma] | None = None  # guided for low < sigma <= high only
     autoguidance: str | None = None  # a weaker prior to be guided away from, in place of no class
     sampler: str | None = None  # None: dpmpp_2m, or the preset's

@@ -100,17 +100,38 @@ def classifier_guided(
 
     log_prob: (x, sigma) -> (B,), each entry of its own image only. A variance-preserving classifier is to
     be given x / sqrt(1 + sigma^2). The gradient is taken at the current x, in any grad mode; the result can
-    be differentiated again if x asks for it.
+    be differentiated again if x asks for it. A variance that the prior predicts is kept, as there.
     """
+    pull = _Pull(log_prob, scale)
+    if hasattr(denoise, "predict"):
+        return _ClassifierGuided(denoise, pull)
+    return lambda x, sigma, /: denoise(x, sigma) + pull(x, sigma)
 
-    def guided(x: Tensor, sigma: Tensor, /) -> Tensor:
+
+@dataclass(frozen=True, slots=True)
+class _Pull:
+    log_prob: Callable[[Tensor, Tensor], Tensor]
+    scale: float
+
+    def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor:
         again = torch.is_grad_enabled() and x.requires_grad
         with torch.enable_grad():
             leaf = x if again else x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(log_prob(leaf, sigma).sum(), leaf, create_graph=again)
-        return denoise(x, sigma) + scale * like_image(sigma, x).square() * gradient
+            (gradient,) = torch.autograd.grad(self.log_prob(leaf, sigma).sum(), leaf, create_graph=again)
+        return self.scale * like_image(sigma, x).square() * gradient
 
-    return guided
+
+@dataclass(frozen=True, slots=True)
+class _ClassifierGuided:
+    denoise: Any  # a Denoise that can `predict`
+    pull: _Pull
+
+    def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor:
+        return self.denoise(x, sigma) + self.pull(x, sigma)
+
+    def predict(self, x: Tensor, sigma: Tensor, /) -> Prediction:
+        found: Prediction = self.denoise.predict(x, sigma)
+        return Prediction(found.x0 + self.pull(x, sigma), found.variance)
 
 
 def clipped(denoise: Denoise, /, low: float = -1.0, high: float = 1.0) -> Denoise:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from undiffuse.app import machine
 from undiffuse.app.events import Note
@@ -78,8 +78,7 @@ def _batches(tasks: Sequence[Task], A: Operator, device: torch.device) -> Iterat
     draws, steps = first.config.draws, len(first.method.sigmas) - 1
     items = [(number, draw) for number in range(len(tasks)) for draw in range(draws)]
     y = torch.cat([task.problem.y for task in tasks])
-    if isinstance(first.opened.denoise, nn.Module):
-        first.opened.denoise.to(device)
+    first.opened.to(device)
     denoise = first.denoiser()
     batch, found = min(together(first, device), len(items)), list[Tensor]()
     while (begun := sum(map(len, found))) < len(items):

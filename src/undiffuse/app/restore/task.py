@@ -8,7 +8,7 @@ from undiffuse.app.kinds import kind_of
 from undiffuse.app.measurement import Measurement, open_measurement
 from undiffuse.app.methods import Method, plan_method
 from undiffuse.app.presets import preset_for, read_presets
-from undiffuse.app.priors import Opened, check_guidance, denoiser, in_windows, label_of, open_prior
+from undiffuse.app.priors import Opened, check_guidance, denoiser, guided_by, in_windows, label_of, open_prior
 from undiffuse.config import RestoreConfig, from_term, parse_term
 from undiffuse.core.noise import image_seed
 from undiffuse.core.state import Denoise
@@ -77,7 +77,8 @@ def prepare(config: RestoreConfig, priors: Priors) -> Task:
 def open_asked(config: RestoreConfig, name: str) -> Opened:
     """The prior of that name, as the settings want it. Of a folder's two priors only the network has a precision."""
     closed = config.prior == "auto" and name == AUTO[1]
-    return open_prior(name, config.prior_options, "fp32" if closed else config.precision)
+    opened = open_prior(name, config.prior_options, "fp32" if closed else config.precision)
+    return guided_by(opened, config.classifier, config.classifier_scale)
 
 
 def check_prior(config: RestoreConfig, opened: Opened) -> int | None:

@@ -12,7 +12,15 @@ from undiffuse import samplers  # noqa: F401 (fills the registry)
 from undiffuse.app import machine
 from undiffuse.app.measurement import clean_shape, parse_size
 from undiffuse.app.methods import explicit
-from undiffuse.app.priors import Opened, check_guidance, check_shape, label_of, levels, open_prior
+from undiffuse.app.priors import (
+    Opened,
+    check_guidance,
+    check_shape,
+    guided_by,
+    label_of,
+    levels,
+    open_prior,
+)
 from undiffuse.app.sample.guided import Guidance, check_levels, read_guidance
 from undiffuse.app.sample.preset import SamplerPreset, read_preset
 from undiffuse.config import SampleConfig, from_term, options, parse_term
@@ -61,7 +69,7 @@ class Plan:
 
     def to(self, device: torch.device) -> None:
         """Move the networks."""
-        self.opened.denoise.to(device)
+        self.opened.to(device)
         self.guidance.to(device)
 
     def label(self, index: int) -> int | None:
@@ -111,6 +119,8 @@ class Plan:
                 chosen = [self.label(i) for i in members]
                 labels = torch.tensor([null if c is None else c for c in chosen], device=device)
             denoise = self.guidance(prior, labels, cond)
+            if self.opened.guide is not None and labels is not None:
+                denoise = self.opened.guide.towards(denoise, labels)
         return clipped(denoise) if self.config.clip else denoise
 
     def step(self, members: list[int], noise: SeededNoise, device: torch.device) -> Step:
@@ -120,7 +130,8 @@ class Plan:
 
 def plan(config: SampleConfig) -> Plan:
     """ValueError for whatever the prior cannot do."""
-    return plan_with(open_prior(config.prior, config.prior_options, config.precision), config)
+    opened = open_prior(config.prior, config.prior_options, config.precision)
+    return plan_with(guided_by(opened, config.classifier, config.classifier_scale), config)
 
 
 def plan_with(opened: Opened, config: SampleConfig) -> Plan:
@@ -128,6 +139,8 @@ def plan_with(opened: Opened, config: SampleConfig) -> Plan:
     labels = _labels(opened, config)
     shape, cond, digest = _shape(opened, config)
     check_shape(opened, shape)
+    if opened.guide is not None:
+        opened.guide.check_size(*shape[1:])
     preset = read_preset(config, opened)
     entry, chosen = _sampler(config, preset)
     sigmas, grid = _grid(opened, config, entry, shape) if preset is None else _levels(preset)
