@@ -18,6 +18,7 @@ from undiffuse.contracts.operator import check
 from undiffuse.contracts.restorer import IsotropicGaussian, run
 from undiffuse.core.images import write
 from undiffuse.core.noise import SeededNoise
+from undiffuse.metrics.inception import Inception
 from undiffuse.networks import ADMConfig
 from undiffuse.operators import LinearOperator
 from undiffuse.operators.build import build
@@ -68,6 +69,9 @@ def desk(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     for i in range(24):
         write(photograph(140, 130 + i).roll(7 * i, 2), tmp_path / f"photos/{i}.png")
+    (tmp_path / "samples").mkdir()
+    for i in range(12):
+        write(photograph(60 + i, 64).roll(5 * i, 1), tmp_path / f"samples/{i:05}.png")
     fashion(tmp_path / "fashion")
     published(tmp_path)
     experiment(tmp_path / "exp")
@@ -140,6 +144,8 @@ def test_commands_of_the_documents(command, desk, monkeypatch):
     first = [f"undiffuse train configs/train/{before[1]}.yaml"] if before else []
     if "photos128" in command:
         first = ["undiffuse train configs/train/photos64.yaml"]
+    if "pt_inception" in command:  # drawn at random: what the numbers mean is not tested here
+        torch.save(Inception().state_dict(), "pt_inception-2015-12-05-6726825d.pth")
     for text in (*first, command):
         monkeypatch.setattr(sys, "argv", shortened(text))
         with pytest.raises(SystemExit) as stop:

@@ -104,7 +104,7 @@ def extractor(
 def _inception(file: Path, sha256: str | None, resize: str, device: torch.device) -> Extractor:
     net = inception.Inception()
     _fill(net, open_weights(file), ())
-    net.to(device)
+    net.to(device, memory_format=torch.channels_last)  # convolutions take 0.6 of the time on a CPU
 
     def prepare(image: Tensor) -> Tensor:
         x = transforms.signed(image)
