@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from undiffuse.app import machine
 from undiffuse.app.evaluate.networks import Extractor
 from undiffuse.app.evaluate.sources import picture
 from undiffuse.app.events import Progress
@@ -23,7 +25,7 @@ PART = 256  # pictures in a file: what an interrupt can cost
 
 @dataclass(frozen=True)
 class Features:
-    """Of all pictures of a set, in their order."""
+    """Of all pictures of a set, in the order of their checksums, which is as good as random and no matter of names."""
 
     values: Tensor  # (N, D) float32, on the CPU
     logits: Tensor | None  # (N, classes)
@@ -60,13 +62,16 @@ def features_of(
             yield Progress(members.stop, count, label)
         parts.append(part)
     values, logits = _joined(parts)
-    return Features(values, logits, digests, kept)
+    order = sorted(range(count), key=digests.__getitem__)
+    logits = None if logits is None else logits[order]
+    return Features(values[order], logits, [digests[i] for i in order], kept)
 
 
 def _computed(
     dataset: Dataset, group: range, extractor: Extractor, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
-    inputs = [extractor.prepare(picture(dataset, i)) for i in group]
+    with ThreadPoolExecutor(machine.cores()) as readers:
+        inputs = list(readers.map(lambda i: extractor.prepare(picture(dataset, i)), group))
     odd = next((i for i, x in zip(group, inputs, strict=True) if x.shape != inputs[0].shape), None)
     if odd is not None:
         shapes = f"{tuple(inputs[odd - group.start].shape)} beside {tuple(inputs[0].shape)}"
