@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from torch import nn
 
@@ -18,7 +19,9 @@ from undiffuse.app.evaluate.networks import seen
 from undiffuse.app.evaluate.sources import open_source
 from undiffuse.app.events import Done, Note, Progress, Saved
 from undiffuse.config.evaluate import EvaluateConfig
-from undiffuse.core.images import rounded, write
+from undiffuse.core.images import rounded, to_bytes, write
+from undiffuse.data.transforms import resized, signed
+from undiffuse.metrics.dinov2 import DINOv2
 from undiffuse.metrics.features import frechet, kid, moments
 from undiffuse.metrics.inception import Inception
 
@@ -209,6 +212,39 @@ def test_inception(sets, weights, undiffuse):
         place / "ours", place / "theirs", weights=weights, resize="clean", metrics=("fid",), out=place / "out"
     )
     assert clean.values["fid"] != record["metrics"]["fid"]
+
+
+def test_clean_resizing_is_pillows_of_floats():
+    """Parmar et al. 2022: bicubic with a filter, each channel as floats, cut off at the ends, not rounded."""
+    image = (255 * smooth(3, 400, 310, seed=3).abs()).to(torch.uint8)
+    found = (resized(signed(image), 299, 299) + 1) * 127.5
+    for plane, channel in zip(image.numpy(), found, strict=True):
+        shown = Image.fromarray(plane.astype(np.float32)).resize((299, 299), Image.Resampling.BICUBIC)
+        expected = torch.from_numpy(np.array(shown)).clamp(0, 255)
+        # of 255: torch has the coordinates in float32, good to 1e-5 of a pixel; a rounded byte would be 0.5 off
+        assert (channel - expected).abs().max() < 0.01
+
+
+def test_dinov2(sets):
+    """Pictures through Pillow's resizing and a transformer of 2 blocks, whose mask token is not used."""
+    place, ours, theirs = sets
+    net = seeded(DINOv2(64, 2, 256, 16), 5)
+    torch.save(net.state_dict() | {"mask_token": torch.zeros(1, 64)}, place / "dinov2.pth")
+    found, notes = evaluated(
+        *(place / "ours", place / "theirs"),
+        **{"features": "dinov2", "weights": place / "dinov2.pth", "metrics": ("fid",), "out": place / "out"},
+    )
+    with torch.no_grad():
+        x, y = (net(torch.stack([by_pillow(image) for image in images])) for images in (ours, theirs))
+    assert found.values["fd"] == pytest.approx(
+        frechet(*moments(x), *moments(y)), rel=1e-4
+    )  # 64 > 14 pictures
+    assert found.protocol["dimensions"] == 64 and any("dinov2, not the published" in note for note in notes)
+
+
+def by_pillow(image):
+    shown = Image.fromarray(to_bytes(image)).resize((224, 224), Image.Resampling.BICUBIC)
+    return signed(torch.from_numpy(np.array(shown)).permute(2, 0, 1))
 
 
 def test_without_weights_it_says_what_is_missing(sets, undiffuse, monkeypatch, tmp_path):
