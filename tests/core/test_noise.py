@@ -1,9 +1,11 @@
 """Noise for each image by its seed: alone, in a batch, in any order, in any process."""
 
+import itertools
+
 import pytest
 import torch
 
-from undiffuse.core.noise import SeededNoise, image_seed, image_seeds
+from undiffuse.core.noise import SeededNoise, image_seed, image_seeds, slerp
 
 LIKE = torch.zeros(4, 3, 5, 6)
 
@@ -49,3 +51,21 @@ def test_seed_of_an_image():
     assert len(seeds) == 27 and all(0 <= seed < 2**63 for seed in seeds)
     assert image_seeds(4, ["x", "y"], 2) == [image_seed(4, "x", 2), image_seed(4, "y", 2)]
     assert image_seed(0, "dog.jpg") == 912472996166472402
+
+
+def test_slerp_keeps_the_norm_and_the_rate():
+    a, b = (
+        torch.randn(3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i in (0, 1)
+    )
+    b = b * a.norm() / b.norm()
+    path = [slerp(a, b, share / 4) for share in range(5)]
+    torch.testing.assert_close(path[0], a)
+    torch.testing.assert_close(path[4], b)
+    for x in path:
+        torch.testing.assert_close(x.norm(), a.norm())
+    steps = torch.stack([(q - p).norm() for p, q in itertools.pairwise(path)])
+    torch.testing.assert_close(steps, steps[:1].expand(4))
+    torch.testing.assert_close(slerp(a, 3 * b, 0.5).norm(), 2 * a.norm())
+    torch.testing.assert_close(slerp(a, 2 * a, 0.25), 1.25 * a)
+    with pytest.raises(ValueError, match="opposite"):
+        slerp(a, -a, 0.5)

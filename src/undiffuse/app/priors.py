@@ -252,6 +252,11 @@ def _asked_window(opened: Opened, window: int) -> tuple[int, int]:
     return window, window
 
 
+def any_size(prior: Prior) -> bool:
+    """Whether it was made for pictures of any size, or does not say for which."""
+    return prior.size is None or isinstance(prior.net, Photo)
+
+
 def multiple_of(prior: Prior) -> int:
     """What height and width have to be multiples of; a network that pads by itself takes any."""
     return 1 if isinstance(prior.net, Photo) else unit_of(prior)

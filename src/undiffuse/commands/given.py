@@ -77,6 +77,16 @@ def interval(text: str | None) -> tuple[float, float] | None:
     return low, high
 
 
+def two_ends(text: str | None) -> tuple[str, str] | None:
+    """Two seeds, or the names of two files."""
+    if text is None:
+        return None
+    first, comma, last = text.partition(",")
+    if not first or not last or "," in last:
+        raise ValueError(f"--interpolate {text[:80]}; expected two seeds such as 3,8, or two pictures")
+    return first, last
+
+
 def noise_level(text: str | None, measured: bool) -> float | str | None:
     """A number, or auto, which is what a measured picture has if nothing is said."""
     if text is None:

@@ -14,12 +14,13 @@ from undiffuse.commands.given import (
     interval,
     load_plugins,
     seed_or_seeds,
+    two_ends,
 )
 from undiffuse.commands.groups import Grouped
 from undiffuse.commands.shown import plain, show
 
 app = typer.Typer()
-STEPS, GUIDANCE, FILES = "Steps", "Guidance", "Files"
+START, GUIDANCE, STEPS, FILES = "Start", "Guidance", "Steps", "Files"
 
 
 @app.command(
@@ -41,6 +42,21 @@ def sample(
         Path | None, typer.Option("--low-res", help="Picture to enlarge, for super-resolution priors.")
     ] = None,
     noise: Annotated[float, typer.Option(help="Noise of that picture, white - black = 1.")] = 0.0,
+    start: Annotated[
+        Path | None, typer.Option(help="Picture to begin at, with noise added.", rich_help_panel=START)
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="Of that noise: 1 leaves nothing of the picture. [0.5]", rich_help_panel=START),
+    ] = None,
+    invert: Annotated[
+        Path | None,
+        typer.Option(help="Picture to bring back to its noise, and to draw again.", rich_help_panel=START),
+    ] = None,
+    interpolate: Annotated[
+        str | None,
+        typer.Option(help="A,B: two seeds, or two pictures, and a row between them.", rich_help_panel=START),
+    ] = None,
     label: Annotated[
         str | None,
         typer.Option(
@@ -74,7 +90,8 @@ def sample(
     sampler: Annotated[
         str | None,
         typer.Option(
-            help="Sampler, name:key=value,...; see `undiffuse samplers`. [dpmpp_2m]", rich_help_panel=STEPS
+            help="Sampler, name:key=value,...; see `undiffuse samplers`. [dpmpp_2m; heun to invert]",
+            rich_help_panel=STEPS,
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Noise levels. [20]", rich_help_panel=STEPS)] = None,
@@ -129,6 +146,7 @@ def sample(
         "guidance_interval": interval(guidance_interval), "autoguidance": autoguidance, "classifier": classifier,
         "classifier_scale": classifier_scale, "sampler": sampler, "steps": steps, "eta": eta,
         "grid": grid, "preset": preset, "clip": clip, "size": size, "low_res": low_res,
+        "start": start, "strength": strength, "invert": invert, "interpolate": two_ends(interpolate),
         "noise": noise, "seed": seed_or_seeds(seed), "stretch": stretch, "npz": npz,
         "batch": batch_size(batch), "device": device,
     }  # fmt: skip

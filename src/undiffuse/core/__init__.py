@@ -2,7 +2,7 @@
 
 from undiffuse.core.grids import exponential, from_timesteps, karras, with_jumps
 from undiffuse.core.loop import last, sample, time_travel
-from undiffuse.core.noise import SeededNoise, image_seed, image_seeds
+from undiffuse.core.noise import SeededNoise, image_seed, image_seeds, slerp
 from undiffuse.core.state import Denoise, Noise, State, Step, fresh_noise, renoise
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "last",
     "renoise",
     "sample",
+    "slerp",
     "time_travel",
     "with_jumps",
 ]

@@ -37,3 +37,25 @@ def image_seed(seed: int, name: str, draw: int = 0) -> int:
 def image_seeds(seed: int, names: Sequence[str], draw: int = 0) -> list[int]:
     """`image_seed` for each name."""
     return [image_seed(seed, name, draw) for name in names]
+
+
+def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """Between two noises at a constant rate along the arc: a at share 0, b at 1 (Shoemake 1985).
+
+    On directions; the length goes evenly from |a| to |b|. A straight line between draws of N(0, I) would pass
+    points that are too short, by sqrt(2) in the middle. a, b: any shape. Where the angle is 0 the line is the arc;
+    ValueError for opposite ones, whose arc is not defined.
+    """
+    lengths = _length(a), _length(b)
+    u, v = a / lengths[0], b / lengths[1]
+    angle = 2 * torch.atan2(_length(u - v), _length(u + v))  # exact for small ones, where acos is not
+    if angle > torch.pi * (1 - 1e-4):
+        raise ValueError("the two noises are opposite: no arc between them is the shortest; take another one")
+    length = lengths[0] + share * (lengths[1] - lengths[0])
+    if angle < 1e-4:
+        return length * (u + share * (v - u))
+    return length * (((1 - share) * angle).sin() * u + (share * angle).sin() * v) / angle.sin()
+
+
+def _length(x: Tensor) -> Tensor:
+    return x.square().sum().sqrt()

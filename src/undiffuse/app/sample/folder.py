@@ -1,6 +1,7 @@
 """The folder of samples: numbered pictures, and sample.json, which says what made them."""
 
 import importlib.metadata
+import io
 import json
 import math
 import os
@@ -19,8 +20,9 @@ from undiffuse.app.outputs import picture_bytes
 from undiffuse.app.sample.plan import Plan
 from undiffuse.config.train import changed
 from undiffuse.core.images import read, replace_file, to_bytes, write
+from undiffuse.metrics.pixel import psnr
 
-RECORD, GRID, ARRAYS = "sample.json", "grid.png", "samples.npz"
+RECORD, GRID, ARRAYS, LATENTS = "sample.json", "grid.png", "samples.npz", "latents.npy"
 END_OF_PNG = b"IEND\xaeB`\x82"
 BEYOND = 1.05  # values beyond +-1.05 are counted
 NOTHING = {"pictures": 0, "low": 0.0, "high": 0.0, "outside": 0.0}
@@ -113,7 +115,14 @@ def write_grid(plan: Plan, folder: Path) -> Path:
     channels, height, width = plan.shape
     shown = min(plan.config.n, COLUMNS**2, max(1, MOST_PIXELS // (height * width)))
     classes = len(plan.labels)
-    columns = classes if 1 < classes <= min(COLUMNS, shown) else min(COLUMNS, math.ceil(shown**0.5))
+    row = plan.config.interpolate is not None and shown <= COLUMNS
+    columns = (
+        shown
+        if row
+        else classes
+        if 1 < classes <= min(COLUMNS, shown)
+        else min(COLUMNS, math.ceil(shown**0.5))
+    )
     pictures = [_stored(folder, i, channels) for i in range(shown)]
     pictures += [torch.ones_like(pictures[0])] * (-shown % columns)
     padded = functional.pad(torch.stack(pictures), (0, 2, 0, 2), value=1.0)
@@ -147,6 +156,22 @@ def write_npz(plan: Plan, folder: Path) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def write_latents(folder: Path, ends: Tensor) -> Path:
+    """The noises of inverted pictures, (1 or 2, C, H, W) float32 with deviation 1."""
+    with io.BytesIO() as out:
+        np.save(out, ends.numpy(), allow_pickle=False)
+        replace_file(folder / LATENTS, out.getvalue())
+    return folder / LATENTS
+
+
+def round_trip(plan: Plan, folder: Path) -> list[float]:
+    """PSNR of the pictures that were inverted and drawn again, as they are stored: first, and last if there are two."""
+    assert plan.start is not None and plan.start.pictures is not None
+    found = [_stored(folder, index, plan.shape[0]) for index in (0, plan.config.n - 1)]
+    pairs = zip(found, plan.start.pictures, strict=False)
+    return [psnr(back[None], picture[None]).item() for back, picture in pairs]
 
 
 def _stored(folder: Path, index: int, channels: int) -> Tensor:

@@ -14,6 +14,7 @@ from undiffuse.app.measurement import clean_shape, parse_size
 from undiffuse.app.methods import explicit
 from undiffuse.app.priors import (
     Opened,
+    any_size,
     check_guidance,
     check_shape,
     guided_by,
@@ -23,6 +24,7 @@ from undiffuse.app.priors import (
 )
 from undiffuse.app.sample.guided import Guidance, check_levels, read_guidance
 from undiffuse.app.sample.preset import SamplerPreset, read_preset
+from undiffuse.app.sample.start import Start, read_start
 from undiffuse.config import SampleConfig, from_term, options, parse_term
 from undiffuse.core.grids import from_timesteps
 from undiffuse.core.images import read
@@ -33,6 +35,7 @@ from undiffuse.priors import clipped
 from undiffuse.registry import SAMPLERS, Entry
 
 SAMPLER, STEPS = "dpmpp_2m", 20  # unless said
+INVERTING = "heun"  # of those that go both ways
 HIGHEST = 160.0  # DDPM's linear schedule ends at 157; some end at 20000, where a step in ten does nothing
 MAPS = 16  # feature maps of the finest level that a network holds at once
 MOST = {"cpu": 16}  # pictures in a batch: a larger one is no faster
@@ -54,6 +57,8 @@ class Plan:
     cond: Tensor | None  # (1, conditions, H, W)
     low_res: str | None  # sha256 of the picture that cond was made of
     guidance: Guidance
+    start: Start | None = None  # None: in noise of their own
+    ends: Tensor | None = None  # noises that pictures lie between, once they are known: (1 or 2, C, H, W)
 
     def __str__(self) -> str:
         told = ", ".join(f"{name}={value}" for name, value in self.options.items())
@@ -95,6 +100,7 @@ class Plan:
             "noise": self.config.noise,
             "seed": seed if isinstance(seed := self.config.seed, int) else f"{seed[0]} and on",
             "stretch": self.config.stretch,
+            "start": None if self.start is None else self.start.settings(self.config.n),
         }
 
     def noise(self, members: list[int]) -> SeededNoise:
@@ -123,6 +129,14 @@ class Plan:
                 denoise = self.opened.guide.towards(denoise, labels)
         return clipped(denoise) if self.config.clip else denoise
 
+    def begin(self, members: list[int], noise: SeededNoise) -> Tensor:
+        """(B, C, H, W) at the highest level, on the CPU."""
+        top = self.sigmas[0].item()
+        if self.start is not None and self.ends is not None:
+            return top * self.start.between(self.ends, members, self.config.n)
+        x = top * noise(torch.empty(len(members), *self.shape))
+        return x if self.start is None or self.start.pictures is None else self.start.pictures + x
+
     def step(self, members: list[int], noise: SeededNoise, device: torch.device) -> Step:
         """The sampler for these pictures."""
         return self.entry(self.denoise(members, device), noise, **self.options)
@@ -136,17 +150,19 @@ def plan(config: SampleConfig) -> Plan:
 
 def plan_with(opened: Opened, config: SampleConfig) -> Plan:
     """`plan` for a prior that is open already."""
-    labels = _labels(opened, config)
-    shape, cond, digest = _shape(opened, config)
+    labels, start = _labels(opened, config), read_start(config)
+    shape, cond, digest = _shape(opened, config, start)
     check_shape(opened, shape)
     if opened.guide is not None:
         opened.guide.check_size(*shape[1:])
     preset = read_preset(config, opened)
     entry, chosen = _sampler(config, preset)
-    sigmas, grid = _grid(opened, config, entry, shape) if preset is None else _levels(preset)
+    sigmas, grid = _grid(opened, config, entry, shape, start) if preset is None else _levels(preset)
     guidance = read_guidance(opened, config, labels)
     check_levels(guidance, shape, sigmas)
-    made = Plan(config, opened, labels, shape, entry, chosen, sigmas, grid, cond, digest, guidance)
+    if start is not None:
+        start.check(shape, len(labels), entry, chosen)
+    made = Plan(config, opened, labels, shape, entry, chosen, sigmas, grid, cond, digest, guidance, start)
     made.step([0], made.noise([0]), torch.device("cpu"))  # refuses what it cannot do
     return made
 
@@ -167,7 +183,9 @@ def _labels(opened: Opened, config: SampleConfig) -> tuple[int | None, ...]:
     return labels
 
 
-def _shape(opened: Opened, config: SampleConfig) -> tuple[tuple[int, ...], Tensor | None, str | None]:
+def _shape(
+    opened: Opened, config: SampleConfig, start: Start | None
+) -> tuple[tuple[int, ...], Tensor | None, str | None]:
     """(C, H, W), the condition, and the hash of its picture."""
     prior = opened.prior
     if prior is not None and prior.conditions:
@@ -179,6 +197,8 @@ def _shape(opened: Opened, config: SampleConfig) -> tuple[tuple[int, ...], Tenso
     channels = 3 if prior is None else prior.channels
     if config.size is not None:
         return parse_size(config.size, channels), None, None
+    if start is not None and start.pictures is not None and (prior is None or any_size(prior)):
+        return (channels, *start.pictures.shape[2:]), None, None
     if prior is None or prior.size is None:
         raise ValueError(f"the prior '{opened.name}' has no size of its own; give --size, such as 64x64")
     return (channels, *prior.size), None, None
@@ -218,7 +238,8 @@ def _low_res(opened: Opened, config: SampleConfig) -> tuple[tuple[int, ...], Ten
 
 
 def _sampler(config: SampleConfig, preset: SamplerPreset | None) -> tuple[Entry, dict[str, Any]]:
-    name, first, given = parse_term(config.sampler or SAMPLER if preset is None else preset.sampler)
+    default = INVERTING if config.invert or config.interpolate else SAMPLER
+    name, first, given = parse_term(config.sampler or default if preset is None else preset.sampler)
     entry = SAMPLERS[name]
     if config.eta is not None:
         given["eta"] = str(config.eta)
@@ -229,18 +250,27 @@ def _sampler(config: SampleConfig, preset: SamplerPreset | None) -> tuple[Entry,
 
 
 def _grid(
-    opened: Opened, config: SampleConfig, entry: Entry, shape: tuple[int, ...]
+    opened: Opened, config: SampleConfig, entry: Entry, shape: tuple[int, ...], start: Start | None
 ) -> tuple[Tensor, str | list[float]]:
     name: str = config.grid or entry.facts.get("grid", "karras")
     steps = config.steps or STEPS
+    strength = 1.0 if start is None or start.strength is None else start.strength
     if name == "karras":
-        return levels(opened, shape, steps, HIGHEST), name
+        return levels(opened, shape, steps, _top(opened, shape, strength)), name
     if opened.config is None or opened.config.schedule is None:
         raise ValueError(
             f"the grid {name}, but the prior '{opened.name}' has no timesteps; use --grid karras"
         )
     spacing = {"timesteps": "trailing", "leading": "leading", "linspace": "linspace"}[name]
-    return from_timesteps(opened.config.discrete(), steps, spacing), name  # type: ignore[arg-type]
+    known = opened.config.discrete().sigmas
+    known = known[: max(1, round(strength * len(known)))]
+    return from_timesteps(known, steps, spacing), name  # type: ignore[arg-type]
+
+
+def _top(opened: Opened, shape: tuple[int, ...], strength: float) -> float:
+    """The level that a share `strength` of the steps of a long grid lies below."""
+    fine = levels(opened, shape, 1001, HIGHEST)
+    return fine[round((1 - strength) * 1000)].item()
 
 
 def _levels(preset: SamplerPreset) -> tuple[Tensor, str | list[float]]:

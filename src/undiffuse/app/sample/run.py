@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -51,6 +51,18 @@ def run(config: SampleConfig) -> Iterator[Event]:
     values, seconds = record.get("values", places.NOTHING), record.get("seconds", 0.0)
     began = time.perf_counter()
     made.to(device)
+    if made.start is not None and made.start.option != "start" and missing:
+        for event in made.start.ends(
+            made.step([0], made.noise([0]), device),
+            made.denoise([0], device),
+            made.sigmas,
+            made.shape,
+            device,
+        ):
+            if isinstance(event, Tensor):
+                made = replace(made, ends=event)
+            else:
+                yield event
     for event in _batches(made, missing, device):
         if not isinstance(event, tuple):
             yield event
@@ -66,6 +78,11 @@ def run(config: SampleConfig) -> Iterator[Event]:
     if values["outside"] > OFTEN:
         yield Note(_far(values, config.stretch))
     yield Saved(places.write_grid(made, out))
+    if made.start is not None and made.start.inverted:
+        if made.ends is not None:
+            yield Saved(places.write_latents(out, made.ends))
+        for file, quality in zip(made.start.files, places.round_trip(made, out), strict=True):
+            yield Note(f"{file.name}, to noise and back: PSNR {quality:.2f} dB")
     if config.npz:
         yield Saved(places.write_npz(made, out))
     yield Saved(out / places.RECORD)
@@ -108,8 +125,8 @@ def _batches(
 
 def _states(plan: Plan, members: list[int], device: torch.device) -> Iterator[Tensor]:
     noise = plan.noise(members)
+    x = plan.begin(members, noise).to(device)
     step = plan.step(members, noise, device)
-    x = noise(torch.empty(len(members), *plan.shape)).to(device) * plan.sigmas[0].item()
     for state in sample(step, x, plan.sigmas):
         yield state.x
 
