@@ -115,6 +115,7 @@ def diffusers(case: Case) -> nn.Module:
             "upsample_type": "resnet",
             "resnet_time_scale_shift": "scale_shift",
             "norm_eps": 1e-5,
+            "attn_norm_num_groups": 32,  # else the middle attention has no normalisation
         }
         if case.adm
         else {

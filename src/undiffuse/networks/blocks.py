@@ -69,8 +69,10 @@ class NormSiLU(torch.autograd.Function):
             g = grads[0].to(h.dtype)
             if again:  # silu_backward has no derivative
                 slope = g * h.sigmoid() * (1 + h * (1 - h.sigmoid()))
-            else:
-                slope = torch.ops.aten.silu_backward(g, h.detach())
+            else:  # in the memory of h, which its own gradient does not need
+                slope = h.detach()
+                torch.ops.aten.silu_backward.grad_input(g, slope, grad_input=slope)
+                del g
             leaves = [t for t, need in zip(kept, asked, strict=True) if need and t is not None]
             found = iter(torch.autograd.grad(h, leaves, slope, create_graph=again))
         return *(next(found) if need else None for need in asked), None, None
