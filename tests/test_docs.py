@@ -14,6 +14,7 @@ from PIL import Image
 from tests.networks.weights import seeded
 from tests.pictures import photograph
 from undiffuse import cli
+from undiffuse.checkpoints import NoisyClassifierConfig, save_classifier
 from undiffuse.contracts.operator import check
 from undiffuse.contracts.restorer import IsotropicGaussian, run
 from undiffuse.core.images import write
@@ -86,9 +87,15 @@ def desk(tmp_path, monkeypatch):
 def published(folder):
     """Networks in the form of guided-diffusion's files."""
     sizes = dict(width=32, multipliers=(1, 1), blocks=1, attention=(1,), heads=4)
-    for name, more in {"model": {}, "upsampler": dict(in_channels=6, num_classes=5)}.items():
+    kinds = {"model": {}, "classes": dict(num_classes=5), "upsampler": dict(in_channels=6, num_classes=5)}
+    for name, more in kinds.items():
         torch.save(seeded(ADMConfig(**sizes, **more).build(), 0).state_dict(), folder / f"{name}.pt")
     write(photograph(8, 8), folder / "small.png")
+    network = {"name": "classifier", **sizes, "head_channels": None, "num_classes": 5, "pool": "adaptive"}
+    told = NoisyClassifierConfig(network=network, schedule="linear", channels=3, size=(64, 64), num_classes=5)
+    classifier = told.build()
+    seeded(classifier.net, 0)
+    save_classifier(folder / "classifier.safetensors", classifier, told, {})
 
 
 def blurred(x):
