@@ -214,6 +214,30 @@ def test_inception(sets, weights, undiffuse):
     assert clean.values["fid"] != record["metrics"]["fid"]
 
 
+def test_statistics_and_pictures_in_one_file(sets, weights, monkeypatch):
+    """As in the published reference batches: FID takes the one, what compares picture by picture the other."""
+    place, ours, theirs = sets
+    values = ((theirs[:6] + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    told = {"mu": np.full(2048, 0.1), "sigma": np.eye(2048)}
+    np.savez(place / "stats.npz", **told)
+    np.savez(place / "both.npz", arr_0=values, **told)
+    given = {"weights": weights, "only": "00[0-3].png", "out": place / "out"}
+    alone, _ = evaluated(place / "ours", place / "stats.npz", metrics=("fid",), **given)
+    both, _ = evaluated(place / "ours", place / "both.npz", metrics=("fid",), **given)
+    assert both.values["fid"] == alone.values["fid"] and "kid" in both.values
+    monkeypatch.setattr(sys.modules["undiffuse.app.evaluate.run"], "ENOUGH", 1)
+    score, notes = evaluated(place / "ours", place / "both.npz", metrics=("fid", "is"), **given)
+    assert score.values["fid"] == alone.values["fid"] and set(score.values) == {"fid", "is"}
+    assert (
+        "features of 4 pictures were there already" in notes
+    )  # and the 6 of the reference are not looked at
+    pixel, _ = evaluated(
+        place / "ours", place / "both.npz", features="pixels:4", metrics=("fid",), out=place / "out"
+    )
+    expected = frechet(*moments(pixels(ours, 4)), *moments(pixels(theirs[:6], 4)))
+    assert pixel.values["fd"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_clean_resizing_is_pillows_of_floats():
     """Parmar et al. 2022: bicubic with a filter, each channel as floats, cut off at the ends, not rounded."""
     image = (255 * smooth(3, 400, 310, seed=3).abs()).to(torch.uint8)

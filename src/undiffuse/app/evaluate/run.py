@@ -52,7 +52,7 @@ def run(config: EvaluateConfig) -> Iterator[Event]:
     made = yield from _opened(config, device)
     yield from _said(samples, reference, made, metrics)
     theirs = None
-    if reference.pictures is not None:
+    if reference.pictures is not None and _looked_at(metrics, reference, made):
         label = f"features of {reference.path.name}"
         theirs = yield from features_of(reference.pictures, made, out, device, config.batch, label)
     label = f"features of {samples.path.name}"
@@ -83,6 +83,16 @@ def _metrics(config: EvaluateConfig, samples: Source, reference: Source) -> tupl
     if few and whole and "fid" in asked:
         asked = (*asked, "kid")
     return tuple(dict.fromkeys(asked))
+
+
+def _looked_at(metrics: tuple[str, ...], reference: Source, made: Extractor) -> bool:
+    """Whether features of the reference's pictures are needed: not where its statistics do, nor for a score alone."""
+    told = reference.statistics is not None and made.name == "inception"
+    return (
+        made.components is not None
+        or not {"kid", "prdc"}.isdisjoint(metrics)
+        or ("fid" in metrics and not told)
+    )
 
 
 def _opened(config: EvaluateConfig, device: torch.device) -> Generator[Event, None, Extractor]:
