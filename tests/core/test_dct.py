@@ -41,3 +41,19 @@ def test_differentiable():
 def test_refuses_other_types():
     with pytest.raises(ValueError, match=r"torch\.uint8.*float32 or float64"):
         dct(torch.zeros(4, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (5, 1), (2, 3), (8, 8), (7, 12), (30, 17)])
+def test_two_dimensions_are_one_after_the_other(shape):
+    x = torch.randn(2, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(dct2(x), dct(dct(x, -1), -2), rtol=0, atol=1e-13)
+    torch.testing.assert_close(idct2(x), idct(idct(x, -2), -1), rtol=0, atol=1e-13)
+
+
+def test_what_is_kept_serves_every_mode():
+    """Angles first asked for in inference mode must not be inference tensors later on."""
+    with torch.inference_mode():
+        dct2(torch.zeros(41, 43))
+    x = torch.ones(41, 43, requires_grad=True)
+    dct2(x).square().sum().backward()
+    torch.testing.assert_close(x.grad, 2 * x.detach(), rtol=1e-5, atol=0)  # orthonormal

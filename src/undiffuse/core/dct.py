@@ -20,35 +20,70 @@ def dct(x: Tensor, dim: int = -1) -> Tensor:
     """
     _require_float(x)
     n = x.shape[dim]
-    x = x.movedim(dim, -1)
-    spectrum = cast(Tensor, torch.fft.rfft(torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], -1)))
-    spectrum = spectrum * _turn(n, x.dtype, x.device)
-    high = spectrum.imag[..., 1 : (n + 1) // 2].flip(-1)  # -X_{N-k} is the imaginary part of X_k, by symmetry
-    return torch.cat([spectrum.real, -high], -1).movedim(-1, dim)
+    spectrum = cast(Tensor, torch.fft.rfft(_halves(x.movedim(dim, -1)))) * _turn(n, x.dtype, x.device)
+    return _unpaired(spectrum, n).movedim(-1, dim)
 
 
 def idct(x: Tensor, dim: int = -1) -> Tensor:
     """Orthonormal DCT-III along dim, the inverse of `dct`: x_n = sum_k c_k X_k cos(pi k (2n+1) / (2N))."""
     _require_float(x)
     n = x.shape[dim]
-    x = x.movedim(dim, -1)
-    imag = torch.cat([x.new_zeros(*x.shape[:-1], 1), -x[..., n - n // 2 :].flip(-1)], -1)  # 0, -X_{N-1} ..
-    spectrum = torch.complex(x[..., : n // 2 + 1], imag) * _turn_back(n, x.dtype, x.device)
-    mixed = cast(Tensor, torch.fft.irfft(spectrum, n=n))
-    out = torch.empty_like(mixed)
-    out[..., ::2] = mixed[..., : (n + 1) // 2]
-    out[..., 1::2] = mixed[..., (n + 1) // 2 :].flip(-1)
-    return out.movedim(-1, dim)
+    spectrum = _paired(x.movedim(dim, -1)) * _turn_back(n, x.dtype, x.device)
+    return _apart(cast(Tensor, torch.fft.irfft(spectrum, n=n))).movedim(-1, dim)
 
 
 def dct2(x: Tensor) -> Tensor:
-    """`dct` along height and width of (..., H, W)."""
-    return dct(dct(x, -1), -2)
+    """`dct` along height and width of (..., H, W), by one transform in two dimensions.
+
+    In the width X_k and -X_{N-k} are the parts of one complex number; of the transform of complex numbers along the
+    height the real part is taken of both, with the negative frequency.
+    """
+    _require_float(x)
+    height, width = x.shape[-2:]
+    spectrum = cast(Tensor, torch.fft.rfft2(_halves(_halves(x), -2))) * _turn(width, x.dtype, x.device)
+    turn = _turn(height, x.dtype, x.device, whole=True).unsqueeze(-1)
+    c = turn * spectrum
+    c[..., 1:, :].addcmul_(turn[1:].conj(), spectrum[..., 1:, :].flip(-2)).mul_(0.5)
+    return _unpaired(c, width)
 
 
 def idct2(x: Tensor) -> Tensor:
-    """`idct` along height and width of (..., H, W)."""
-    return idct(idct(x, -2), -1)
+    """`idct` along height and width of (..., H, W), the inverse of `dct2`."""
+    _require_float(x)
+    height, width = x.shape[-2:]
+    c = _paired(x) * _turn_back(width, x.dtype, x.device)
+    turn = _turn_back(height, x.dtype, x.device, whole=True).unsqueeze(-1)
+    spectrum = turn * c
+    spectrum[..., 1:, :].addcmul_(-1j * turn[1:], c[..., 1:, :].flip(-2))
+    return _apart(_apart(cast(Tensor, torch.fft.irfft2(spectrum, s=(height, width))), -2))
+
+
+def _halves(x: Tensor, dim: int = -1) -> Tensor:
+    """The even samples, then the odd ones backwards."""
+    rest = [slice(None)] * (-1 - dim)
+    even, odd = (x[(..., slice(first, None, 2), *rest)] for first in (0, 1))
+    return torch.cat([even, odd.flip(dim)], dim)
+
+
+def _apart(mixed: Tensor, dim: int = -1) -> Tensor:
+    """The inverse of `_halves`."""
+    n, rest = mixed.shape[dim], [slice(None)] * (-1 - dim)
+    out = torch.empty_like(mixed)
+    out[(..., slice(0, None, 2), *rest)] = mixed.narrow(dim, 0, (n + 1) // 2)
+    out[(..., slice(1, None, 2), *rest)] = mixed.narrow(dim, (n + 1) // 2, n // 2).flip(dim)
+    return out
+
+
+def _unpaired(spectrum: Tensor, n: int) -> Tensor:
+    """X_k, k < n, from X_k - i X_{n-k}, k = 0 .. n/2, which is so by symmetry."""
+    return torch.cat([spectrum.real, -spectrum.imag[..., 1 : (n + 1) // 2].flip(-1)], -1)
+
+
+def _paired(x: Tensor) -> Tensor:
+    """X_k - i X_{n-k} for k = 0 .. n/2; X_n is 0."""
+    n = x.shape[-1]
+    imag = torch.cat([x.new_zeros(*x.shape[:-1], 1), -x[..., n - n // 2 :].flip(-1)], -1)
+    return torch.complex(x[..., : n // 2 + 1], imag)
 
 
 def _require_float(x: Tensor) -> None:
@@ -57,22 +92,24 @@ def _require_float(x: Tensor) -> None:
 
 
 @lru_cache(maxsize=64)  # constants: a transform of 256 lines takes as long as its angles
-def _turn(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """c_k exp(-i pi k / (2 N)) for k = 0 .. N/2."""
-    return _turns(n, dtype, device, sign=-1, scale=1.0)
+def _turn(n: int, dtype: torch.dtype, device: torch.device, whole: bool = False) -> Tensor:
+    """c_k exp(-i pi k / (2 N)) for k = 0 .. N/2, or all k."""
+    return _turns(n, dtype, device, whole, sign=-1, scale=1.0)
 
 
 @lru_cache(maxsize=64)
-def _turn_back(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """c_k exp(i pi k / (2 N)) for k = 0 .. N/2, times what irfft divides by, and twice the constant."""
-    turns = _turns(n, dtype, device, sign=1, scale=n / 2)
+def _turn_back(n: int, dtype: torch.dtype, device: torch.device, whole: bool = False) -> Tensor:
+    """N c_k exp(i pi k / (2 N)) / 2, and twice the constant: N is what the inverse FFT divides by."""
+    turns = _turns(n, dtype, device, whole, sign=1, scale=n / 2)
     return torch.cat([2 * turns[:1], turns[1:]])
 
 
 @torch.inference_mode(False)  # what is kept serves callers in every mode
-def _turns(n: int, dtype: torch.dtype, device: torch.device, *, sign: int, scale: float) -> Tensor:
+def _turns(
+    n: int, dtype: torch.dtype, device: torch.device, whole: bool, *, sign: int, scale: float
+) -> Tensor:
     """Angles in float64: in float32 they cost digits."""
-    angle = torch.arange(n // 2 + 1, dtype=torch.float64, device=device) * (sign * math.pi / (2 * n))
-    size = torch.full_like(angle, scale * math.sqrt(2 / n))
+    k = torch.arange(n if whole else n // 2 + 1, dtype=torch.float64, device=device)
+    size = torch.full_like(k, scale * math.sqrt(2 / n))
     size[0] *= math.sqrt(0.5)
-    return torch.polar(size, angle).to(torch.promote_types(dtype, torch.complex32))
+    return torch.polar(size, k * (sign * math.pi / (2 * n))).to(torch.promote_types(dtype, torch.complex32))

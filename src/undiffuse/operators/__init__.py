@@ -11,12 +11,14 @@ from undiffuse.operators.hadamard import Hadamard, PaddedHadamard, fwht
 from undiffuse.operators.kronecker import Kronecker
 from undiffuse.operators.nonlinear import Clip, Gamma, Jpeg
 from undiffuse.operators.pixel import Identity, Inpaint
+from undiffuse.operators.proximal import Fit, Proximal, proximal
 from undiffuse.operators.solve import conjugate_gradient
 
 __all__ = [
     "CircularBlur",
     "Clip",
     "Convolution",
+    "Fit",
     "Gamma",
     "Hadamard",
     "Identity",
@@ -27,6 +29,7 @@ __all__ = [
     "Matrix",
     "Operator",
     "PaddedHadamard",
+    "Proximal",
     "SVDOperator",
     "Shape",
     "Term",
@@ -38,4 +41,5 @@ __all__ = [
     "conjugate_gradient",
     "fwht",
     "parse",
+    "proximal",
 ]

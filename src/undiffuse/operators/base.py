@@ -6,15 +6,17 @@ x is (B, C, H, W) in [-1, 1]; y is (B, *out_shape) in the same scale. Operators 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from undiffuse.operators.solve import conjugate_gradient
+from undiffuse.operators.solve import Apply, conjugate_gradient
 
 Shape = tuple[int, ...]
 Weight = Tensor | float  # a number, or () or (B, 1, 1, 1): one value an image
+Precondition = Callable[[Tensor], Apply]  # lam > 0 -> r -> about (A^T A + lam)^-1 r, symmetric and positive
 
 
 SEEN = 30  # roundings of the largest singular value that a mode must stand out by
@@ -63,6 +65,10 @@ class LinearOperator(Operator):
         weight = torch.as_tensor(lam, dtype=x.dtype, device=x.device)
         residual = self.adjoint(y - self(x))
         return x + conjugate_gradient(lambda d: self.adjoint(self(d)) + weight * d, residual)
+
+    def preconditioner(self) -> Precondition:
+        """For conjugate gradient; here r / lam."""
+        return lambda lam: lambda r: r / lam
 
 
 class SVDOperator(LinearOperator):
@@ -119,13 +125,17 @@ class SVDOperator(LinearOperator):
 
     def ridge(self, x: Tensor, y: Tensor, lam: Weight) -> Tensor:
         """argmin_z |A z - y|^2 + lam |z - x|^2, by modes; lam = 0 leaves what is not `seen` as it is in x."""
-        c, uty, seen = self.vt(x), self.ut(y), self.seen
+        return self.ridge_modes(x, self.ut(y), lam)
+
+    def ridge_modes(self, x: Tensor, uty: Tensor, lam: Weight) -> Tensor:
+        """`ridge` for U^T y."""
+        c, seen = self.vt(x), self.seen.to(self.s)
         weight = as_spectrum(lam, c)
-        norm = self.s**2 + weight
-        norm = torch.where(norm > 0, norm, 1)
+        limit = (weight == 0).to(weight)  # products, for torch.where takes ten times as long on a CPU
+        norm = self.s**2 + (weight + limit)
         # shares of the data and of x by mode: of the size of s, which is often less than that of c
-        data = torch.where(weight > 0, self.s / norm, torch.where(seen, 1 / torch.where(seen, self.s, 1), 0))
-        kept = torch.where(weight > 0, weight / norm, ~seen)
+        data = (1 - limit) * self.s / norm + limit * seen / (self.s + (1 - seen))
+        kept = weight / norm + limit * (1 - seen)
         return self.v(data * uty + kept * c)
 
 

@@ -56,16 +56,22 @@ class CosineAxis(Axis):
         self.register_buffer("s", nn.functional.pad(s, (0, n - h)))
 
     def vt(self, x: Tensor, dim: int) -> Tensor:
-        if self.factor == 1:  # the reflection of one mode
-            return -dct(x, dim)
-        reflected = reflect(self._fold(dct(x, dim), dim), along(self.mirror, dim), dim - 1)
-        return reflected.flatten(dim - 1, dim)
+        return self.from_cosines(dct(x, dim), dim)
 
     def v(self, c: Tensor, dim: int) -> Tensor:
+        return idct(self.to_cosines(c, dim), dim)
+
+    def from_cosines(self, c: Tensor, dim: int) -> Tensor:
+        """V^T of what has these cosine coefficients."""
+        if self.factor == 1:  # the reflection of one mode
+            return -c
+        return reflect(self._fold(c, dim), along(self.mirror, dim), dim - 1).flatten(dim - 1, dim)
+
+    def to_cosines(self, c: Tensor, dim: int) -> Tensor:
+        """The inverse of `from_cosines`."""
         if self.factor == 1:
-            return -idct(c, dim)
-        folded = split(c, dim, self.factor)
-        return idct(self._unfold(reflect(folded, along(self.mirror, dim), dim - 1), dim), dim)
+            return -c
+        return self._unfold(reflect(split(c, dim, self.factor), along(self.mirror, dim), dim - 1), dim)
 
     def ut(self, y: Tensor, dim: int) -> Tensor:
         return lengthen(dct(y, dim) * along(self.sign, dim), self.n, dim)
@@ -109,12 +115,17 @@ class CosineAxis(Axis):
 
     def _fold(self, c: Tensor, dim: int) -> Tensor:
         """Modes -> (factor, h) at dim - 1, dim: column k holds all modes that alias to k."""
-        c = c if self.factor == 1 else c.index_select(dim, self.order)
-        return split(c, dim, self.factor)
+        return split(self._ordered(c, dim), dim, self.factor)
 
     def _unfold(self, c: Tensor, dim: int) -> Tensor:
-        c = c.flatten(dim - 1, dim)
-        return c if self.factor == 1 else c.index_select(dim, self.order)
+        return self._ordered(c.flatten(dim - 1, dim), dim)
+
+    def _ordered(self, c: Tensor, dim: int) -> Tensor:
+        if self.factor == 1:
+            return c
+        if dim == -1:  # ten times as fast on a CPU as picking single numbers by index_select
+            return c.gather(-1, self.order.expand(c.shape))
+        return c.index_select(dim, self.order)
 
 
 def symmetric(kernel: Tensor) -> bool:

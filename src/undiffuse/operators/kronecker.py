@@ -9,9 +9,11 @@ import pydantic
 import torch
 from torch import Tensor
 
+from undiffuse.core.dct import dct2, idct2
 from undiffuse.operators import direct
 from undiffuse.operators.axes import Axis, BlockAxis, DenseAxis
 from undiffuse.operators.base import SEEN, Shape, SVDOperator
+from undiffuse.operators.cosine import CosineAxis
 from undiffuse.registry import OPERATORS
 
 DIMS = {"channels": -3, "rows": -2, "columns": -1}
@@ -51,12 +53,23 @@ class Kronecker(SVDOperator):
     def _axes(self) -> Sequence[tuple[Axis, int]]:
         return [(axis, DIMS[name]) for name, axis in self.axes.items() if isinstance(axis, Axis)]
 
+    def _plane(self) -> tuple[CosineAxis, CosineAxis] | None:
+        """Rows and columns, if both are cosines: then one transform in two dimensions does for both."""
+        found = [
+            axis for name, axis in self.axes.items() if name != "channels" and isinstance(axis, CosineAxis)
+        ]
+        return (found[0], found[1]) if len(found) == 2 == len(self.axes) else None
+
     def vt(self, x: Tensor) -> Tensor:
+        if plane := self._plane():
+            return plane[1].from_cosines(plane[0].from_cosines(dct2(x), -2), -1)
         for axis, dim in self._axes():
             x = axis.vt(x, dim)
         return x
 
     def v(self, c: Tensor) -> Tensor:
+        if plane := self._plane():
+            return idct2(plane[1].to_cosines(plane[0].to_cosines(c, -2), -1))
         for axis, dim in self._axes():
             c = axis.v(c, dim)
         return c

@@ -5,13 +5,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+Apply = Callable[[Tensor], Tensor]
+
 
 def conjugate_gradient(
-    apply: Callable[[Tensor], Tensor],
+    apply: Apply,
     b: Tensor,
     /,
     *,
-    precondition: Callable[[Tensor], Tensor] | None = None,
+    precondition: Apply | None = None,
     tolerance: float | None = None,
     iterations: int = 500,
 ) -> Tensor:
@@ -24,32 +26,41 @@ def conjugate_gradient(
     """
     tolerance = 100 * torch.finfo(b.dtype).eps if tolerance is None else tolerance
     inverse = precondition or _same
-    z, r = torch.zeros_like(b), b
+    limit = tolerance**2 * inner(b, inverse(b))
+    return descend(apply, torch.zeros_like(b), b, inverse, limit, iterations)[0]
+
+
+def descend(
+    apply: Apply, z: Tensor, r: Tensor, inverse: Apply, limit: Tensor, iterations: int = 500
+) -> tuple[Tensor, Tensor]:
+    """The same from any z, whose residual r = b - M z is given, to r^T P^-1 r <= limit: z and its residual.
+
+    With P = M that is the squared error of z in the norm of M. limit broadcasts to (B, 1, ...).
+    """
     d = q = inverse(r)
-    rho = _dot(r, q)
-    limit = tolerance**2 * rho
+    rho = inner(r, q)
     curved = torch.ones_like(rho, dtype=torch.bool)
     for _ in range(iterations):
         active = curved & (rho > limit)
         if not active.any():
             break
         md = apply(d)
-        curvature = _dot(d, md)
+        curvature = inner(d, md)
         curved = curved & (curvature > 0)  # zero curvature: d lies in the null space, nothing more to gain
         active &= curved
         alpha = torch.where(active, rho / torch.where(curvature > 0, curvature, 1), 0)
         z = torch.addcmul(z, alpha, d)
         r = torch.addcmul(r, alpha, md, value=-1)
         q = inverse(r)
-        rho, before = torch.where(active, _dot(r, q), rho), rho
+        rho, before = torch.where(active, inner(r, q), rho), rho
         d = torch.addcmul(q, rho / torch.where(before > 0, before, 1), d)
-    return z
+    return z, r
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b> of each image, shaped (B, 1, ...) to broadcast back."""
+    return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
 
 
 def _same(r: Tensor) -> Tensor:
     return r
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """<a, b> of each image, shaped (B, 1, ...) to broadcast back."""
-    return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from undiffuse.core.state import Denoise, Noise, State, Step, renoise
 from undiffuse.operators.base import as_spectrum
+from undiffuse.operators.proximal import proximal
 from undiffuse.registry import RESTORERS
 from undiffuse.restore.ddrm import levels
 from undiffuse.restore.problem import Problem, decomposed, linear, noise_in_image
@@ -27,7 +28,7 @@ def ddnm(denoise: Denoise, problem: Problem, noise: Noise, /, *, eta: Eta = 0.85
     Exact data for noise-free y. Noise would be amplified by 1/s at every step, so sigma_y > 0 is refused: use
     ddnm_plus.
     """
-    A = linear(problem, "ddnm")
+    fit = proximal(linear(problem, "ddnm"), problem.y)
     if problem.sigma_y > 0:
         raise ValueError(
             f"ddnm takes noise-free data only (noise {problem.sigma_y / 2:g}); use ddnm_plus, diffpir or pigdm"
@@ -35,7 +36,7 @@ def ddnm(denoise: Denoise, problem: Problem, noise: Noise, /, *, eta: Eta = 0.85
 
     def step(state: State, sigma_next: Tensor) -> State:
         x0 = denoise(state.x, state.sigma)
-        kept = A.ridge(x0, problem.y, 0.0)
+        kept = fit(x0, 0.0)
         eps = (state.x - x0) / state.sigma
         return State(renoise(kept, eps, sigma_next, eta, noise), sigma_next, kept)
 
@@ -66,13 +67,15 @@ def ddnm_plus(denoise: Denoise, problem: Problem, noise: Noise, /, *, eta: Eta =
     def step(state: State, sigma_next: Tensor) -> State:
         x0 = denoise(state.x, state.sigma)
         n = A.vt(noise(x0))
-        c0, eps = A.vt(x0), A.vt((state.x - x0) / state.sigma)
+        c0 = A.vt(x0)
+        before: Tensor | None = state.memory  # V^T x, as the step before left it
+        eps = ((A.vt(state.x) if before is None else before) - c0) / as_spectrum(state.sigma, c0)
         sigma = as_spectrum(sigma_next, c0)
         share = torch.where(sigma >= tau, 1, keep * sigma / tau.clamp(min=torch.finfo(tau.dtype).tiny))
         fitted = c0 + torch.where(A.seen, share * (known - c0), 0)
         above = (sigma**2 - tau**2).clamp(min=0).sqrt() * n
         below = sigma * (eta * n + torch.where(A.seen, 0, keep) * eps)
-        x = A.v(fitted + torch.where(sigma >= tau, above, below))
-        return State(x, sigma_next, A.v(fitted))
+        c = fitted + torch.where(sigma >= tau, above, below)
+        return State(A.v(c), sigma_next, A.v(fitted), c)
 
     return step

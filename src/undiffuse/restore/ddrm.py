@@ -1,5 +1,7 @@
 """DDRM: Denoising Diffusion Restoration Models (Kawar et al., NeurIPS 2022)."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from undiffuse.core.grids import karras
 from undiffuse.core.state import Denoise, Noise, State, Step
-from undiffuse.operators.base import as_spectrum
+from undiffuse.operators.base import SVDOperator, as_spectrum
 from undiffuse.registry import RESTORERS
 from undiffuse.restore.problem import Problem, decomposed, noise_in_image
 
@@ -73,21 +75,52 @@ def ddrm(
     tests/restore/test_bias.py). Use pigdm for error bars. Needs an SVD: ValueError otherwise.
     """
     A = decomposed(problem, "ddrm")
-    sigma_y = problem.sigma_y
     uty = A.ut(problem.y)
-    known = A.inverse_coefficients(problem.y)
-    tau = noise_in_image(A, sigma_y)
+    mix, blind = _shares(A, problem.sigma_y, eta, eta_b), not bool(A.seen.all())
 
     def step(state: State, sigma_next: Tensor) -> State:
         x0 = denoise(state.x, state.sigma)
         n = A.vt(noise(x0))
-        c0, eps = A.vt(x0), A.vt((state.x - x0) / state.sigma)
-        sigma = as_spectrum(sigma_next, c0)
-        misfit = (uty - A.s * c0) / (sigma_y or 1)  # sigma_y = 0 leaves no mode below tau
-        direction = torch.where(A.seen, misfit, eps)
-        free = c0 + sigma * ((1 - eta**2) ** 0.5 * direction + eta * n)
-        spread = (sigma**2 - (eta_b * tau) ** 2).clamp(min=0).sqrt()
-        seen = (1 - eta_b) * c0 + eta_b * known + torch.where(sigma >= tau, spread, 0) * n
-        return State(A.v(torch.where(sigma >= tau, seen, free)), sigma_next, x0)
+        c0 = A.vt(x0)
+        share = mix(as_spectrum(state.sigma, c0), as_spectrum(sigma_next, c0))
+        mixed = torch.addcmul(torch.addcmul(share.c0 * c0, share.uty, uty), share.n, n)
+        if not blind:
+            return State(A.v(mixed), sigma_next, x0)
+        before: Tensor | None = state.memory  # V^T x, as the step before left it
+        c = torch.addcmul(mixed, share.c, A.vt(state.x) if before is None else before)
+        return State(A.v(c), sigma_next, x0, c)
 
     return step
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What each mode of the next x takes of V^T x0, V^T x, U^T y and noise."""
+
+    c0: Tensor
+    c: Tensor
+    uty: Tensor
+    n: Tensor
+
+
+def _shares(A: SVDOperator, sigma_y: float, eta: float, eta_b: float) -> Callable[[Tensor, Tensor], Shares]:
+    """(sigma, sigma') -> the cases of `ddrm` collected by what they multiply; cases are products with 0 and 1."""
+    keep = (1 - eta**2) ** 0.5
+    tau, s, seen = noise_in_image(A, sigma_y), A.s, A.seen.to(A.s)
+    inverse, unseen = seen / (s + (1 - seen)), 1 - seen
+    trusted = eta_b * inverse
+    variance = (trusted * sigma_y) ** 2  # of the noise that the data brings
+
+    def mix(sigma: Tensor, sigma_next: Tensor) -> Shares:
+        above = (sigma_next >= tau).to(s)
+        towards = (seen - above) * (keep * sigma_next / (sigma_y or 1))  # no mode is below tau without noise
+        kept = unseen * (keep * sigma_next / sigma)
+        spread = (sigma_next**2 - variance).clamp(min=0).sqrt()
+        return Shares(
+            c0=1 - eta_b * above - towards * s - kept,
+            c=kept,
+            uty=above * trusted + towards,
+            n=above * spread + (1 - above) * (eta * sigma_next),
+        )
+
+    return mix

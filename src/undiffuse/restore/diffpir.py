@@ -6,6 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from undiffuse.core.state import Denoise, Noise, State, Step, renoise
+from undiffuse.operators.proximal import proximal
 from undiffuse.registry import RESTORERS
 from undiffuse.restore.problem import Problem, linear
 
@@ -34,11 +35,11 @@ def diffpir(
     posterior sampler. Closed form with an SVD, conjugate gradient without. ValueError for a non-linear
     degradation.
     """
-    A = linear(problem, "diffpir")
+    fit = proximal(linear(problem, "diffpir"), problem.y)
 
     def step(state: State, sigma_next: Tensor) -> State:
         x0 = denoise(state.x, state.sigma)
-        fitted = A.ridge(x0, problem.y, lam * (problem.sigma_y / state.sigma) ** 2)
+        fitted = fit(x0, lam * (problem.sigma_y / state.sigma) ** 2)
         eps = (state.x - fitted) / state.sigma
         return State(renoise(fitted, eps, sigma_next, zeta**0.5, noise), sigma_next, fitted)
 

@@ -1,5 +1,6 @@
 """DPIR: plug-and-play restoration with a denoiser (Zhang, Li, Zuo, Zhang, Van Gool and Timofte, TPAMI 2021)."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -8,12 +9,14 @@ from torch import Tensor
 
 from undiffuse.core.grids import exponential
 from undiffuse.core.state import Denoise, Noise, State, Step
+from undiffuse.operators.proximal import Fit, proximal
 from undiffuse.registry import RESTORERS
 from undiffuse.restore.problem import Problem, linear
 
 TOP, LOWEST = 2.0, 0.02  # sigma of the grid
 WIDTH = 0.5  # deviation of images, for the start
 MULTISTEP = 0.5  # h / (2 h_1) of DPM-Solver++(2M) on an even grid
+SHARE, LOOSEST = 0.01, 0.03  # of z's own deviations: the error that a search may leave
 
 
 def levels(steps: int, sigma_y: float) -> Tensor:
@@ -24,8 +27,19 @@ def levels(steps: int, sigma_y: float) -> Tensor:
 
 def begin(problem: Problem, sigma: Tensor, noise: Noise) -> Tensor:
     """argmin |y - A x|^2 / sigma_y^2 + |x|^2 / 0.25: the data as far as its noise allows, grey where there is none."""
-    A, y = linear(problem, "dpir"), problem.y
-    return A.ridge(y.new_zeros(len(y), *A.in_shape), y, (problem.sigma_y / WIDTH) ** 2)
+    A, y, sigma_y = linear(problem, "dpir"), problem.y, problem.sigma_y
+    fit, grey = proximal(A, y), y.new_zeros(len(y), *A.in_shape)
+    if sigma_y == 0:
+        return fit(grey, 0.0)
+    return fit.near(grey, (sigma_y / WIDTH) ** 2, y.new_tensor(LOOSEST * sigma_y)).z
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The answer before, and the solution of the data step that led from it."""
+
+    x: Tensor
+    fit: Fit
 
 
 @RESTORERS.register(
@@ -61,18 +75,28 @@ def dpir(
 
     An estimate that aims at fidelity, not a draw from the posterior: details that the data does not determine are
     smooth. On a white Gaussian prior it is within 0.12 posterior deviations of the posterior's mean at noise up to
-    0.2, and exact without noise (tests/restore/test_bias.py). Closed form with an SVD, conjugate gradient without.
-    ValueError for a degradation that is not linear.
+    0.2, and exact without noise (tests/restore/test_bias.py). ValueError for a degradation that is not linear.
+
+    z in closed form with an SVD. Without one conjugate gradient goes on from the z before. Noise makes z the mean of a
+    Gaussian posterior, whose deviations are the scale of what the answer can mean: the search stops at an error of
+    min(0.03, 0.01 sqrt(sigma / sigma_y)) of them (tests/restore/test_dpir_search.py), for later steps take off what is
+    left at high sigma. Without noise it is solved to rounding.
     """
-    A = linear(problem, "dpir")
+    fit, sigma_y = proximal(linear(problem, "dpir"), problem.y), problem.sigma_y
+
+    def solve(v: Tensor, sigma: Tensor, before: Fit | None) -> Fit:
+        if sigma_y == 0:
+            return Fit(fit(v, 0.0))
+        error = (SHARE * (sigma_y * sigma).sqrt()).clamp(max=LOOSEST * sigma_y)
+        return fit.near(v, lam * (sigma_y / sigma) ** 2, error, before)
 
     def step(state: State, sigma_next: Tensor) -> State:
-        before: Tensor | None = state.memory
-        v = state.x if before is None else state.x + MULTISTEP * (state.x - before)
-        z = A.ridge(v, problem.y, lam * (problem.sigma_y / state.sigma) ** 2)
-        x0 = denoise(z, state.sigma)
-        if problem.sigma_y == 0:
-            x0 = torch.where(sigma_next > 0, x0, A.ridge(x0, problem.y, 0.0))
-        return State(x0, sigma_next, x0, state.x)
+        before: Memory | None = state.memory
+        v = state.x if before is None else state.x + MULTISTEP * (state.x - before.x)
+        found = solve(v, state.sigma, None if before is None else before.fit)
+        x0 = denoise(found.z, state.sigma)
+        if sigma_y == 0 and (sigma_next == 0).any():
+            x0 = torch.where(sigma_next > 0, x0, fit(x0, 0.0))
+        return State(x0, sigma_next, x0, Memory(state.x, found))
 
     return step
