@@ -23,6 +23,7 @@ EVERYTHING = {
     "checkpoints",
     "contracts",
     "interop",
+    "analysis",
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "registry": set(),
@@ -38,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "restore": {"core", "operators", "samplers", "registry"},  # a conditional denoiser goes into any sampler
     "training": {"core", "operators", "priors"},  # operators: what super-resolution is conditioned on
     "interop": {"core", "operators", "priors", "restore"},
+    "analysis": {"core"},
     "contracts": {"core", "priors", "operators", "restore", "registry"},
     "app": EVERYTHING,
     "cli": EVERYTHING | {"commands"},

@@ -83,3 +83,44 @@ def _print(result: "Compared") -> None:
             f"{result.fine.error:.1g} ({result.fine.steps} steps of heun). Calls and seconds of one picture.",
             soft_wrap=True,
         )
+
+
+@app.command(epilog="Example: undiffuse likelihood runs/cifar10 --data test --probes 4")
+def likelihood(
+    prior: Annotated[str, typer.Argument(help="Run's folder, file of weights, or name of a prior.")],
+    data: Annotated[str, typer.Option(help="Folder of pictures, or what --source reads.")],
+    source: Annotated[str, typer.Option(help="Dataset with its options, such as idx:split=test.")] = "folder",
+    count: Annotated[int, typer.Option(help="Pictures, evenly over the data.")] = 100,
+    steps: Annotated[int, typer.Option(help="Of the flow's path.")] = 100,
+    probes: Annotated[int, typer.Option(help="Random directions for each picture's trace.")] = 1,
+    trace: Annotated[str, typer.Option(help="exact, hutchinson, or auto: exact for tiny pictures.")] = "auto",
+    dequantise: Annotated[
+        str, typer.Option(help="uniform, unit (priors trained with dequantise: true) or normal.")
+    ] = "uniform",
+    bound: Annotated[
+        bool, typer.Option("--bound", help="Also the variational bound, of learned variances.")
+    ] = False,
+    label: Annotated[str | None, typer.Option(help="Class of all pictures. [the data's]")] = None,
+    size: Annotated[str | None, typer.Option(help="HxW [what the prior was trained on].")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON with every picture's number.")] = None,
+    seed: Annotated[int, typer.Option(help="Of probes and dequantisation.")] = 0,
+    batch: Annotated[str, typer.Option(help="Pictures at once, or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    prior_options: PriorOptions = None,
+    precision: Precision = "fp32",
+    plugin: Plugins = [],  # noqa: B006
+) -> None:
+    """Bits per dimension of pictures, by the probability-flow ODE and, if asked for, the variational bound."""
+    from undiffuse.app.likelihood import run
+    from undiffuse.config.compare import LikelihoodConfig
+
+    load_plugins(plugin)
+    given: dict[str, Any] = {
+        "prior": prior, "data": data, "source": source, "count": count, "steps": steps, "probes": probes,
+        "trace": trace, "dequantise": dequantise, "bound": bound, "label": label, "size": size, "out": out,
+        "seed": seed, "batch": batch_size(batch), "device": device, "prior_options": prior_options,
+        "precision": precision,
+    }  # fmt: skip
+    for result in show(run(checked(LikelihoodConfig, given, "likelihood"))):
+        for line in result.lines():
+            typer.echo(line)
