@@ -100,7 +100,7 @@ def sigmoid(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tensor:
 
 
 def without_signal(schedule: DiscreteSchedule) -> DiscreteSchedule:
-    """Zero terminal SNR (Lin et al. 2024, algorithm 1): sqrt(abar) is shifted to 0 at T and scaled back to its first value.
+    """Zero terminal SNR (Lin et al. 2024, algorithm 1): sqrt(abar) shifted to 0 at T, and scaled to its first value.
 
     Without the last level, whose sigma is infinite: T - 1 levels are left.
     """

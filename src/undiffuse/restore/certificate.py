@@ -34,8 +34,8 @@ class Certificate:
             "consistent": "what is left over is what noise of this level leaves",
             "close": "less is left over than the noise, so the picture follows some of it; usual for a posterior "
             "mean, which trusts the data where it knows more than the prior; no fault unless the picture looks noisy",
-            "inconsistent": "more is left over than noise explains: the degradation or the noise level is wrong, or the "
-            "algorithm needs more steps",
+            "inconsistent": "more is left over than noise explains: the degradation or the noise level is wrong, or "
+            "the algorithm needs more steps",
         }[self.verdict]
         return (
             f"{self.verdict}: residual {self.ratio:.3g} of the noise, expected {self.low:.3g} to {self.high:.3g} "
