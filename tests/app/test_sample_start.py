@@ -81,7 +81,7 @@ def test_the_level_of_a_strength(tmp_path):
 
 
 def test_a_picture_to_its_noise_and_back(undiffuse, photos, tmp_path):
-    arguments = ["sample", photos, "--invert", tmp_path / "a.png", "--steps", 60]
+    arguments = ["sample", photos, "--invert", tmp_path / "a.png", "--sampler", "ddim", "--steps", 100]
     done = undiffuse(*arguments, "--out", tmp_path / "o")
     assert done.code == 0 and "a.png, to noise and back: PSNR" in done.err
     picture, back = (read(path).pixels[None] for path in (tmp_path / "a.png", tmp_path / "o/00000.png"))
@@ -91,6 +91,8 @@ def test_a_picture_to_its_noise_and_back(undiffuse, photos, tmp_path):
     assert noise.shape == (1, 3, 8, 8) and 0.3 < noise.std() < 2
     again = undiffuse(*arguments, "--out", tmp_path / "o")
     assert again.code == 0 and "1 kept" in again.out and "PSNR" in again.err
+    arguments = ["sample", photos, "--invert", tmp_path / "a.png", "--steps", 60]  # of second order
+    assert "back: exact" in undiffuse(*arguments, "--out", tmp_path / "heun").err
 
 
 def test_a_row_between_two_seeds(undiffuse, photos, tmp_path):

@@ -32,7 +32,11 @@ def sample(
     prior: Annotated[str, typer.Argument(help="Run's folder, file of weights, or name of a prior.")],
     n: Annotated[
         int | None,
-        typer.Option(help="How many; those that are there already are kept. [16, or as many as seeds]"),
+        typer.Option(
+            "--n",
+            "-n",  # torchrun takes --n for an option of its own, which it finds ambiguous
+            help="How many; those that are there already are kept. [16, or as many as seeds]",
+        ),
     ] = None,
     seed: Annotated[
         str, typer.Option(help="Same seed and number, same picture; 0-63: a seed for each picture.")
@@ -127,6 +131,12 @@ def sample(
             "--npz", help="Also samples.npz: arr_0 of uint8, arr_1 the labels.", rich_help_panel=FILES
         ),
     ] = False,
+    path: Annotated[
+        str | None,
+        typer.Option(
+            help="Also the way from noise to the first pictures: gif, strip or mp4.", rich_help_panel=FILES
+        ),
+    ] = None,
     batch: Annotated[
         str, typer.Option(help="Pictures at once, or auto: what half of the memory holds.")
     ] = "auto",
@@ -135,7 +145,11 @@ def sample(
     precision: Precision = "fp32",
     plugin: Plugins = [],  # noqa: B006
 ) -> None:
-    """Draw pictures from a prior. The same command again goes on where it was stopped."""
+    """Draw pictures from a prior. The same command again goes on where it was stopped.
+
+    Several processes: torchrun --nproc-per-node 2 -m undiffuse sample RUN -n 50000, or accelerate launch; each
+    draws its share.
+    """
     from undiffuse.app.sample import run
     from undiffuse.config import SampleConfig
 
@@ -147,7 +161,7 @@ def sample(
         "classifier_scale": classifier_scale, "sampler": sampler, "steps": steps, "eta": eta,
         "grid": grid, "preset": preset, "clip": clip, "size": size, "low_res": low_res,
         "start": start, "strength": strength, "invert": invert, "interpolate": two_ends(interpolate),
-        "noise": noise, "seed": seed_or_seeds(seed), "stretch": stretch, "npz": npz,
+        "noise": noise, "seed": seed_or_seeds(seed), "stretch": stretch, "npz": npz, "path": path,
         "batch": batch_size(batch), "device": device,
     }  # fmt: skip
     config = checked(SampleConfig, {k: v for k, v in given.items() if v is not None}, "sample")

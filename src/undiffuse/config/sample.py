@@ -45,6 +45,7 @@ class SampleConfig(Options):
     seed: int | tuple[Seed, Seed] = 0  # of all pictures; (first, last): picture i has first + i
     stretch: bool = False
     npz: bool = False
+    path: Literal["gif", "strip", "mp4"] | None = None  # the way of the first pictures, as one file
     batch: Annotated[int, pydantic.Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
     device: str = "auto"
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from undiffuse.app.outputs import picture_bytes
+from undiffuse.app.sample.path import tiled
 from undiffuse.app.sample.plan import Plan
 from undiffuse.config.train import changed
 from undiffuse.core.images import read, replace_file, to_bytes, write
@@ -56,6 +57,12 @@ def begun(plan: Plan, folder: Path) -> dict[str, Any]:
     return record
 
 
+def missing(plan: Plan, folder: Path) -> list[int]:
+    """Numbers of the pictures that are not there, or not whole."""
+    numbers = range(plan.config.n)
+    return [i for i in numbers if not is_complete(picture_path(folder, i, plan.shape[0]))]
+
+
 def is_complete(path: Path) -> bool:
     """A picture that was written to its end."""
     try:
@@ -89,12 +96,36 @@ def counted(before: Mapping[str, float], pictures: Tensor) -> dict[str, float]:
         "high": pictures.max().item(),
         "outside": (pictures.abs() > BEYOND).double().mean().item(),
     }
-    if not before["pictures"]:
-        return now
-    total = before["pictures"] + now["pictures"]
-    outside = before["outside"] * before["pictures"] + now["outside"] * now["pictures"]
-    low, high = min(before["low"], now["low"]), max(before["high"], now["high"])
-    return {"pictures": total, "low": low, "high": high, "outside": outside / total}
+    return _joined(before, now)
+
+
+def _joined(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
+    if not a["pictures"] or not b["pictures"]:
+        return dict(a if a["pictures"] else b)
+    total = a["pictures"] + b["pictures"]
+    outside = (a["outside"] * a["pictures"] + b["outside"] * b["pictures"]) / total
+    low, high = min(a["low"], b["low"]), max(a["high"], b["high"])
+    return {"pictures": total, "low": low, "high": high, "outside": outside}
+
+
+def write_share(folder: Path, rank: int, values: Mapping[str, float]) -> None:
+    """What one of several processes counted, until the first one gathers it."""
+    replace_file(folder / f"sample.{rank}.json", json.dumps(dict(values)).encode())
+
+
+def gathered(folder: Path, values: Mapping[str, float]) -> dict[str, float]:
+    """`values`, with what other processes counted; their files are gone then. Of no use while they work."""
+    found = dict(values)
+    for path in sorted(folder.glob("sample.*.json")):
+        if not re.fullmatch(r"sample\.[0-9]{1,6}\.json", path.name):
+            continue
+        try:
+            share = json.loads(path.read_bytes())
+            found = _joined(found, {key: float(share[key]) for key in NOTHING})
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"'{path}' is no count of samples ({error}); remove it") from None
+        path.unlink()
+    return found
 
 
 def stretched(picture: Tensor) -> Tensor:
@@ -124,10 +155,7 @@ def write_grid(plan: Plan, folder: Path) -> Path:
         else min(COLUMNS, math.ceil(shown**0.5))
     )
     pictures = [_stored(folder, i, channels) for i in range(shown)]
-    pictures += [torch.ones_like(pictures[0])] * (-shown % columns)
-    padded = functional.pad(torch.stack(pictures), (0, 2, 0, 2), value=1.0)
-    rows = [torch.cat(list(row), 2) for row in padded.split(columns)]
-    replace_file(folder / GRID, picture_bytes(torch.cat(rows, 1)))
+    replace_file(folder / GRID, picture_bytes(tiled(torch.stack(pictures), columns)))
     return folder / GRID
 
 
