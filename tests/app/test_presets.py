@@ -215,7 +215,7 @@ def test_tune_finds_a_better_grid_and_writes_it(badly, photos, undiffuse, monkey
 
     calls: list[int] = []
     opened.denoise.register_forward_hook(lambda *_: calls.append(1))
-    monkeypatch.setattr("undiffuse.app.bench.tune.open_prior", lambda name: opened)
+    monkeypatch.setattr("undiffuse.app.bench.tune.open_prior", lambda *_: opened)
     again = tuned(config)
     assert again.after == result.after and again.gain == result.gain
     assert (
