@@ -14,7 +14,7 @@ import torch
 
 from tests.pictures import photograph
 from tests.small import CLASSES, PHOTO, changed, prior_of, stored
-from undiffuse.app.events import Done, Note, Progress
+from undiffuse.app.events import Done, Note, Progress, Saved
 from undiffuse.app.sample import run
 from undiffuse.app.sample.folder import counted, stretched, write_npz
 from undiffuse.app.sample.plan import batch_size, plan
@@ -412,7 +412,9 @@ def test_arrays_of_labels(classes, tmp_path):
     made = plan(SampleConfig(prior=str(classes), n=4, label="2,none", out=tmp_path))
     for i in range(4):
         write(torch.full((1, 8, 8), i / 4), tmp_path / f"{i:05}.png")
-    arrays = np.load(write_npz(made, tmp_path))
+    *_, saved = write_npz(made, tmp_path)
+    assert isinstance(saved, Saved)
+    arrays = np.load(saved.path)
     assert arrays["arr_1"].tolist() == [2, 3, 2, 3] and arrays["arr_0"].shape == (4, 8, 8, 1)
     assert not list(tmp_path.glob(".undiffuse*"))
 

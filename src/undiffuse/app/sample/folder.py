@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from undiffuse.app.events import Event, Progress, Saved
 from undiffuse.app.outputs import picture_bytes
 from undiffuse.app.sample.path import tiled
 from undiffuse.app.sample.plan import Plan
@@ -159,7 +160,7 @@ def write_grid(plan: Plan, folder: Path) -> Path:
     return folder / GRID
 
 
-def write_npz(plan: Plan, folder: Path) -> Path:
+def write_npz(plan: Plan, folder: Path) -> Iterator[Event]:
     """arr_0, (n, H, W, C) of uint8, and arr_1, the labels, if there are any: as guided diffusion's evaluator reads.
 
     One picture is in memory at a time.
@@ -173,6 +174,7 @@ def write_npz(plan: Plan, folder: Path) -> Path:
             with archive.open("arr_0.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array_header_1_0(file, header)
                 for index in range(n):
+                    yield Progress(index, n, "packing")
                     file.write(to_bytes(_stored(folder, index, channels)).tobytes())
             if null is not None:
                 labels = [plan.label(i) for i in range(n)]
@@ -183,7 +185,7 @@ def write_npz(plan: Plan, folder: Path) -> Path:
         raise ValueError(f"'{path}' cannot be written ({error}); free some space") from None
     finally:
         temporary.unlink(missing_ok=True)
-    return path
+    yield Saved(path)
 
 
 def write_latents(folder: Path, ends: Tensor) -> Path:

@@ -63,7 +63,7 @@ def _run(config: SampleConfig, mine: Shard) -> Iterator[Event]:
     mine.wait()
     began = time.perf_counter()
     todo = (first if mine.main else []) + mine.share([i for i in missing if i not in first])
-    seen: dict[int, list[Tensor]] = {}
+    seen, wanted = dict[int, list[Tensor]](), set(missing)
     for event in _drawn(made, todo, device, first):
         if not isinstance(event, Drawn):
             yield event
@@ -71,7 +71,7 @@ def _run(config: SampleConfig, mine: Shard) -> Iterator[Event]:
         for moment, states in event.path.items():
             seen.setdefault(moment, []).append(states)
         spent = seconds + time.perf_counter() - began
-        values = _write(made, out, mine, event, missing, (values, spent))
+        values = _write(made, out, mine, event, wanted, (values, spent))
     mine.wait()
     if not mine.main:
         return
@@ -157,7 +157,7 @@ def _after(plan: Plan, out: Path, states: list[Tensor]) -> Iterator[Event]:
             told = "exact, as 8 bits hold it" if quality == float("inf") else f"PSNR {quality:.2f} dB"
             yield Note(f"{file.name}, to noise and back: {told}")
     if plan.config.npz:
-        yield Saved(places.write_npz(plan, out))
+        yield from places.write_npz(plan, out)
     yield Saved(out / places.RECORD)
 
 
