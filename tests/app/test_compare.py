@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from tests.small import CLASSES, PHOTO, stored
+from tests.small import CLASSES, PHOTO, changed, stored
 from undiffuse.app.compare import run
 from undiffuse.app.compare.draw import distance
 from undiffuse.app.events import Done
@@ -150,6 +150,12 @@ def _fd(tree):
             if (found := _fd(value)) is not None:
                 return found
     return None
+
+
+def test_a_prior_of_super_resolution_is_refused(undiffuse, tmp_path):
+    config = changed(PHOTO, {"in_channels": 7}, low_res="sr2")
+    done = undiffuse("compare", stored(tmp_path / "p.safetensors", config), "--samplers", "ddim:2")
+    assert done.code == 2 and "conditioned on a picture" in done.err
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from undiffuse.app.evaluate.networks import network_file
 from undiffuse.app.evaluate.sources import open_source
 from undiffuse.app.events import Done, Event, Note, Saved
 from undiffuse.app.methods import explicit
-from undiffuse.app.priors import announced, open_prior
+from undiffuse.app.priors import Opened, announced, open_prior
 from undiffuse.app.sample.plan import Plan
 from undiffuse.app.sample.preset import SamplerPreset, presets_text
 from undiffuse.config.compare import CompareConfig
@@ -50,11 +50,8 @@ def run(config: CompareConfig) -> Iterator[Event]:
     yield from announced(config.prior)
     opened = open_prior(config.prior, config.prior_options, config.precision)
     out = config.out or default_folder(config)
+    _check(config, opened, out)
     contenders = [contender(opened, config, text) for text in config.samplers]
-    outputs.check_writable(out)
-    if config.fid is not None:
-        open_source(config.fid)
-        network_file(evaluation(config, out, 0))
     device = machine.device(config.device)
     opened.denoise.to(device)
     plan, members = contenders[0].plan, list(range(config.n))
@@ -84,6 +81,17 @@ def run(config: CompareConfig) -> Iterator[Event]:
     told = files.record(config, plan, rows, _told(exact), device)
     yield Saved(outputs.save_bytes(out / files.RECORD, told))
     yield Done(Compared(out, tuple(rows), exact, tuple(presets)))
+
+
+def _check(config: CompareConfig, opened: Opened, out: Path) -> None:
+    if opened.prior is not None and opened.prior.conditions:
+        raise ValueError(
+            f"the prior '{opened.name}' is conditioned on a picture; compare draws from priors without one"
+        )
+    outputs.check_writable(out)
+    if config.fid is not None:
+        open_source(config.fid)
+        network_file(evaluation(config, out, 0))
 
 
 def _warm(plan: Plan, members: list[int], device: torch.device) -> None:
