@@ -78,6 +78,10 @@ def test_the_level_of_a_strength(tmp_path):
     plain = plan(SampleConfig(prior=str(file), steps=10, n=1))
     torch.testing.assert_close(plan(SampleConfig(**given, strength=1.0)).sigmas, plain.sigmas)
     assert plan(SampleConfig(**given, strength=0.01)).sigmas[0] < 0.02
+    write(photograph(8, 8), tmp_path / "c.png")
+    gaussian = {"prior": "photo-gaussian", "n": 1, "size": "8x8"}  # whose highest level is its own
+    top = plan(SampleConfig(**gaussian)).sigmas[0]
+    assert plan(SampleConfig(**gaussian, start=tmp_path / "c.png", strength=0.5)).sigmas[0] < top / 10
 
 
 def test_a_picture_to_its_noise_and_back(undiffuse, photos, tmp_path):

@@ -1,6 +1,5 @@
 """From a SampleConfig to what decides every picture, or a refusal in one line."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,9 @@ from torch import Tensor
 
 from undiffuse import samplers  # noqa: F401 (fills the registry)
 from undiffuse.app import machine
-from undiffuse.app.measurement import clean_shape, parse_size
 from undiffuse.app.methods import explicit
 from undiffuse.app.priors import (
     Opened,
-    any_size,
     check_guidance,
     check_shape,
     guided_by,
@@ -24,19 +21,19 @@ from undiffuse.app.priors import (
 )
 from undiffuse.app.sample.guided import Guidance, check_levels, read_guidance
 from undiffuse.app.sample.preset import SamplerPreset, read_preset
+from undiffuse.app.sample.shape import shape_of
 from undiffuse.app.sample.start import Start, read_start
 from undiffuse.config import SampleConfig, from_term, options, parse_term
-from undiffuse.core.grids import from_timesteps
-from undiffuse.core.images import read
+from undiffuse.core.grids import from_timesteps, karras
 from undiffuse.core.noise import SeededNoise, image_seed, image_seeds
 from undiffuse.core.state import Denoise, Step
-from undiffuse.operators.build import build
 from undiffuse.priors import clipped
 from undiffuse.registry import SAMPLERS, Entry
 
 SAMPLER, STEPS = "dpmpp_2m", 20  # unless said
 INVERTING = "heun"  # of those that go both ways
 HIGHEST = 160.0  # DDPM's linear schedule ends at 157; some end at 20000, where a step in ten does nothing
+FINE = 1000  # steps of the grid that a strength is a share of
 MAPS = 16  # feature maps of the finest level that a network holds at once
 MOST = {"cpu": 16}  # pictures in a batch: a larger one is no faster
 MOST_ELSEWHERE = 256
@@ -151,7 +148,7 @@ def plan(config: SampleConfig) -> Plan:
 def plan_with(opened: Opened, config: SampleConfig) -> Plan:
     """`plan` for a prior that is open already."""
     labels, start = _labels(opened, config), read_start(config)
-    shape, cond, digest = _shape(opened, config, start)
+    shape, cond, digest = shape_of(opened, config, start)
     check_shape(opened, shape)
     if opened.guide is not None:
         opened.guide.check_size(*shape[1:])
@@ -183,60 +180,6 @@ def _labels(opened: Opened, config: SampleConfig) -> tuple[int | None, ...]:
     return labels
 
 
-def _shape(
-    opened: Opened, config: SampleConfig, start: Start | None
-) -> tuple[tuple[int, ...], Tensor | None, str | None]:
-    """(C, H, W), the condition, and the hash of its picture."""
-    prior = opened.prior
-    if prior is not None and prior.conditions:
-        return _low_res(opened, config)
-    if config.low_res is not None:
-        raise ValueError(f"--low-res, but the prior '{opened.name}' is not conditioned on a picture")
-    if config.noise:
-        raise ValueError("--noise is that of the picture of --low-res; leave it out")
-    channels = 3 if prior is None else prior.channels
-    if config.size is not None:
-        return parse_size(config.size, channels), None, None
-    if start is not None and start.pictures is not None and (prior is None or any_size(prior)):
-        return (channels, *start.pictures.shape[2:]), None, None
-    if prior is None or prior.size is None:
-        raise ValueError(f"the prior '{opened.name}' has no size of its own; give --size, such as 64x64")
-    return (channels, *prior.size), None, None
-
-
-def _low_res(opened: Opened, config: SampleConfig) -> tuple[tuple[int, ...], Tensor, str]:
-    from undiffuse.training.conditioning import LowRes, enlarged
-
-    found = opened.config
-    if found is None or found.low_res is None:
-        raise ValueError(
-            f"the prior '{opened.name}' is conditioned on a picture, but does not say which; use its file"
-        )
-    if config.low_res is None:
-        raise ValueError(
-            f"the prior '{opened.name}' restores {found.low_res}; give the picture with --low-res FILE"
-        )
-    y = read(config.low_res, measured=True).pixels[None]
-    shape = clean_shape(found.low_res, config.size, y)
-    check_shape(opened, shape)
-    small = build(found.low_res, shape).out_shape
-    if y.shape[1:] != small:
-        sizes = ["x".join(str(n) for n in s) for s in (y.shape[1:], small, shape)]
-        raise ValueError(
-            f"'{config.low_res}' is {sizes[0]}, but {found.low_res} gives {sizes[1]} from {sizes[2]}; "
-            "say the size of the large picture with --size"
-        )
-    digest = hashlib.sha256(config.low_res.read_bytes()).hexdigest()
-    if found.low_res_as == "bilinear":
-        if config.noise:
-            raise ValueError(
-                f"--noise; the prior '{opened.name}' knows pictures without noise only: leave it out"
-            )
-        return shape, enlarged(y, shape), digest
-    condition = LowRes(found.low_res, shape, augmentation=found.augmentation)
-    return shape, condition.measured(y, 2 * config.noise), digest
-
-
 def _sampler(config: SampleConfig, preset: SamplerPreset | None) -> tuple[Entry, dict[str, Any]]:
     default = INVERTING if config.invert or config.interpolate else SAMPLER
     name, first, given = parse_term(config.sampler or default if preset is None else preset.sampler)
@@ -256,7 +199,10 @@ def _grid(
     steps = config.steps or STEPS
     strength = 1.0 if start is None or start.strength is None else start.strength
     if name == "karras":
-        return levels(opened, shape, steps, _top(opened, shape, strength)), name
+        fine = levels(opened, shape, steps if strength == 1 else FINE + 1, HIGHEST)
+        if strength == 1:
+            return fine, name
+        return karras(steps, fine[-2].item(), fine[round((1 - strength) * FINE)].item()), name
     if opened.config is None or opened.config.schedule is None:
         raise ValueError(
             f"the grid {name}, but the prior '{opened.name}' has no timesteps; use --grid karras"
@@ -265,12 +211,6 @@ def _grid(
     known = opened.config.discrete().sigmas
     known = known[: max(1, round(strength * len(known)))]
     return from_timesteps(known, steps, spacing), name  # type: ignore[arg-type]
-
-
-def _top(opened: Opened, shape: tuple[int, ...], strength: float) -> float:
-    """The level that a share `strength` of the steps of a long grid lies below."""
-    fine = levels(opened, shape, 1001, HIGHEST)
-    return fine[round((1 - strength) * 1000)].item()
 
 
 def _levels(preset: SamplerPreset) -> tuple[Tensor, str | list[float]]:
