@@ -57,3 +57,10 @@ def test_conjugate_gradient_ends_where_the_matrix_is_no_covariance():
     N = M + 3 * (skew - skew.T)
     once = (b @ b.T) / (b @ N @ b.T) * b
     torch.testing.assert_close(_solved(lambda z: z @ N, b, 50), once, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_conjugate_gradient_takes_the_step_that_ends_it(seed):
+    """A multiple of the identity is solved by one step; the rounding that it leaves is orthogonal to nothing."""
+    b = torch.randn(2, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    torch.testing.assert_close(_solved(lambda z: 0.3 * z, b, 20), b / 0.3, rtol=1e-12, atol=0)

@@ -138,7 +138,7 @@ def _solved(apply: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Te
     """Conjugate gradient as in `operators.solve`, that ends for an image whose matrix turns out not to be a covariance.
 
     That is where a direction has no positive variance, or where a step leaves a residual that is not orthogonal to the
-    one before, and is not taken: for a symmetric matrix they are, whatever the condition number.
+    one before, and is not taken: for a symmetric matrix they are, whatever the condition number, until all is solved.
     """
     z, r, d, rho = torch.zeros_like(b), b, b, _dot(b, b)
     limit, active = TOLERANCE**2 * rho, rho > 0
@@ -152,7 +152,8 @@ def _solved(apply: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Te
         alpha = torch.where(active, rho / torch.where(curvature > 0, curvature, 1), 0)
         after = r - alpha * md
         rho_after = _dot(after, after)
-        active = active & (_dot(after, r).square() <= SYMMETRIC**2 * rho_after * rho)
+        orthogonal = _dot(after, r).square() <= SYMMETRIC**2 * rho_after * rho
+        active = active & (orthogonal | (rho_after <= limit))  # of what is solved only rounding is left
         z = torch.where(active, z + alpha * d, z)
         d = torch.where(active, after + rho_after / torch.where(rho > 0, rho, 1) * d, d)
         r, rho = torch.where(active, after, r), torch.where(active, rho_after, rho)
