@@ -103,6 +103,7 @@ def run(config: LikelihoodConfig) -> Iterator[Event]:
     pictures = _pictures(opened, config)
     label = _labels(opened, config, pictures)
     device = machine.device(config.device)
+    machine.keep_freed()
     opened.denoise.to(device).requires_grad_(False)
     if config.out is not None:
         outputs.check_writable(config.out.parent)

@@ -52,6 +52,15 @@ def release(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
+def keep_freed() -> None:
+    """Let the C library keep memory that is freed, up to 64 MB, for the next call of the network.
+
+    glibc takes large blocks from the system and gives them back at once, page by page, until a larger one has been
+    freed: that one sets its limit. benchmarks/sampling.py sees the difference in steps of 32x32 pictures.
+    """
+    torch.empty(2**25 - 2**16, dtype=torch.uint8)  # the limit can be no higher than 32 MB
+
+
 def memory(device: torch.device, root: Path = ROOT) -> Memory:
     """Now. Cheap enough for every step of a run: it reads a few small files and does not wait for the device."""
     resident, peak = _process(root)

@@ -53,6 +53,7 @@ def run(config: CompareConfig) -> Iterator[Event]:
     _check(config, opened, out)
     contenders = [contender(opened, config, text) for text in config.samplers]
     device = machine.device(config.device)
+    machine.keep_freed()
     opened.denoise.to(device)
     plan, members = contenders[0].plan, list(range(config.n))
     yield from (Note(note) for note in opened.notes())
