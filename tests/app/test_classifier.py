@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+import yaml
 
 from tests.networks.weights import seeded
 from tests.pictures import photograph
@@ -129,3 +131,47 @@ def test_a_scale_without_a_classifier_is_refused(undiffuse, files):
         "restore", files[2], "--degrade", "sr2", "--prior", files[0], "--label", 0, "--classifier-scale", 2
     )
     assert done.code == 2 and "give it with --classifier" in done.err
+
+
+def test_one_that_was_trained_makes_pictures_of_its_class(undiffuse, tmp_path, monkeypatch):
+    """Dark and bright pictures. The prior's own labels say nothing about them, the classifier's do: it decides."""
+    monkeypatch.chdir(tmp_path)
+    generator, bright = np.random.default_rng(0), np.arange(60) % 2
+    values = (60 + 120 * bright[:, None, None, None] + generator.normal(0, 20, (60, 8, 8, 1))).clip(0, 255)
+    judged = {k: v for k, v in JUDGE.network.items() if k not in ("in_channels", "num_classes", "size")}
+    photo = {"name": "photo", "widths": [16, 16], "blocks": 1, "embedding": 16}
+    for name, labels, network, prediction, steps in (
+        ("judge", bright, judged, {"prediction": "label", "schedule": "linear"}, 100),
+        ("prior", np.arange(60) // 2 % 2, photo, {"prediction": "edm"}, 300),
+    ):
+        np.savez(f"{name}.npz", images=values.astype(np.uint8), labels=labels)
+        data = {"source": "npz:labels=labels", "path": f"{name}.npz", "size": 8, "crop": "none", "workers": 1}
+        tree = {"name": name, "data": data, "network": network, "objective": prediction}
+        tree |= {"conditioning": {"classes": 2}, "optimizer": {"name": "adamw", "rate": 4e-3}}
+        tree["train"] = {"steps": steps, "batch": 16, "check_every": steps, "pictures": 2, "ema": [1000]}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(tree))
+        done = undiffuse("train", f"{name}.yaml", "--out", name)
+        assert done.code == 0, done.err
+
+    def share_of_bright(label, scale):
+        out = tmp_path / f"{label}_{scale}"
+        given = (
+            "--n",
+            24,
+            "--steps",
+            8,
+            "--label",
+            label,
+            "--classifier",
+            "judge",
+            "--classifier-scale",
+            scale,
+        )
+        done = undiffuse("sample", "prior", *given, "--out", out)
+        assert done.code == 0, done.err
+        pictures = [read(out / f"{i:05}.png").pixels for i in range(24)]
+        return sum(picture.mean().item() > 0 for picture in pictures) / 24
+
+    # of 24 pictures a share of 1/2 is known to 0.1; differences are to be 3 or more of 0.14
+    assert abs(share_of_bright(1, 0) - share_of_bright(0, 0)) < 0.3
+    assert share_of_bright(1, 3) - share_of_bright(0, 3) > 0.45
