@@ -57,6 +57,22 @@ def test_a_search_goes_on_from_the_one_before(name):
     _, _, x, exact, M = posed(name, 0.01)
     assert (error(fit.near(x, 0.01, bound, before).z, exact, M) < 4e-6).all()
     torch.testing.assert_close(fit(x, 0.01), exact, rtol=0, atol=1e-8)
+    second = fit.near(x, 0.01, bound, before)
+    torch.testing.assert_close(second.moved, second.z - before.z, rtol=0, atol=0)
+    torch.testing.assert_close(second.normal, A.adjoint(A(second.moved)), rtol=0, atol=1e-10)
+    _, _, x, exact, M = posed(name, 0.003)
+    assert (error(fit.near(x, 0.003, bound, second).z, exact, M) < 4e-6).all()
+
+
+def test_solutions_on_a_line_are_found_without_a_product(monkeypatch):
+    """x moves on as before, and so does z, which is linear in it."""
+    A, y, x, *_ = posed(SKEW, 0.05)
+    fit, bound, zero = proximal(A, y), torch.tensor(1e-9, dtype=torch.float64), torch.zeros_like(x)
+    second = fit.near(x, 0.05, bound, fit.near(zero, 0.05, bound))
+    expected = fit.near(3 * x, 0.05, bound).z
+    monkeypatch.setattr(Convolution, "forward", None)
+    found = fit.near(3 * x, 0.05, torch.tensor(1e-6, dtype=torch.float64), second).z
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [SKEW, ROUND])

@@ -20,8 +20,8 @@ def blurred(kernel: Tensor, size: tuple[int, int]) -> Precondition:
 
         P^-1 = m F m + r C r,  r^2 = 1 - m^2,
 
-    with m rising from 0 at an edge to 1. DPIR at 20 calls on a streak of 15 pixels at 30 degrees takes 30 iterations,
-    against 99 with F beyond zeros and 67 with C alone.
+    with m rising from 0 at an edge to 1. DPIR's 20 data steps on a streak of 15 pixels at 30 degrees, each to 0.02 of
+    its deviations, take 46 iterations, against 99 with F beyond zeros and 67 with C alone.
     """
     harmonic = rfft2(kernel, size).abs().square()
     turned = rfft2(kernel, (2 * size[0], 2 * size[1])).abs().square()
