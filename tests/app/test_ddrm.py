@@ -486,6 +486,21 @@ def test_the_label_is_asked_for(undiffuse, exp, by_class):
     assert wrong.code == 2 and re.search("label|class", wrong.err)
 
 
+def test_what_is_wrong_removes_no_results(undiffuse, exp, by_class):
+    """--ni lets results of another run go, but not for a run that cannot be."""
+    prior, classifier = by_class
+    assert undiffuse(*COMMAND.split(), "--ni").code == 0
+    before = sorted((exp / "image_samples").rglob("*.png"))
+    for given, said in (
+        (["--prior", prior, "--label", "4"], "--label 4; the prior '.*' has the classes 0 .*, 1 .*, 2"),
+        (["--label", "1"], "--label 1; the prior '.*' has no classes"),
+        (["--label", "1", "--classifier", classifier], "has no classes, so that a label would mean nothing"),
+    ):
+        refused = undiffuse(*COMMAND.split(), "--ni", *given)
+        assert refused.code == 2 and re.search(said, refused.err), refused.err
+    assert before and sorted((exp / "image_samples").rglob("*.png")) == before
+
+
 def test_classes_and_a_classifier_from_a_config(undiffuse, exp, by_class, monkeypatch):
     """As imagenet_256_cc.yml: labels by folder; guided at the current picture, or with --compat at the start."""
     monkeypatch.setattr(layouts, "CLASSES", 2)

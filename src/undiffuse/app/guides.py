@@ -8,7 +8,7 @@ from torch import Tensor
 
 from undiffuse.app.pull import pulled
 from undiffuse.checkpoints import NoisyClassifierConfig, load_classifier
-from undiffuse.checkpoints.formats import native_file
+from undiffuse.checkpoints.formats import is_ours, native_file
 from undiffuse.core.state import Denoise
 from undiffuse.priors import NoisyClassifier, Prior, classifier_guided
 
@@ -22,6 +22,7 @@ class Guide:
     name: str  # as it was asked for
     sha256: str  # of its file
     scale: float
+    told: tuple[str, ...] = ()  # of a file from outside: what it does not say itself, and who does
 
     def __str__(self) -> str:
         return f"classifier {self.name} (sha256 {self.sha256[:12]}) at scale {self.scale:g}"
@@ -33,7 +34,8 @@ class Guide:
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
-        return {"name": self.name, "sha256": self.sha256, "scale": self.scale}
+        told = {"told": list(self.told)} if self.told else {}
+        return {"name": self.name, "sha256": self.sha256, "scale": self.scale, **told}
 
     def towards(self, denoise: Denoise, labels: Tensor) -> Denoise:
         """`denoise` pulled towards classes (B,), the gradient taken at the current x."""
@@ -74,7 +76,8 @@ class Guide:
 def open_guide(text: str, scale: float) -> Guide:
     """A classifier by its published name, once it is pulled, or from a file. ValueError, in one line, for others."""
     path = native_file(pulled(text) or text)
-    classifier, config, _ = load_classifier(path)
+    classifier, config, facts = load_classifier(path)
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Guide(classifier.eval(), config, text, digest, scale)
+    told = () if is_ours(path) else tuple(facts["told"])
+    return Guide(classifier.eval(), config, text, digest, scale, told)

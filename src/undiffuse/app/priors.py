@@ -56,8 +56,9 @@ class Opened:
         return hashlib.sha256(f"{mark} {said}".encode()).hexdigest() if said else mark
 
     def notes(self) -> tuple[str, ...]:
-        """What a user is to know of a file from outside, in one line."""
-        return (f"{self.name}: {'; '.join(self.told)}",) if self.told else ()
+        """What a user is to know of files from outside, in one line each."""
+        files = [self] if self.guide is None else [self, self.guide]
+        return tuple(f"{file.name}: {'; '.join(file.told)}" for file in files if file.told)
 
     def __str__(self) -> str:
         told = [] if self.sha256 is None else [f"sha256 {self.sha256[:12]}"]
@@ -185,6 +186,14 @@ def check_shape(opened: Opened, shape: Sequence[int]) -> None:
         raise ValueError(
             f"the picture is {height}x{width} and the prior '{opened.name}' takes sides that {multiple} divides; "
             f"pad it to {height + down}x{width + right}, crop it, or choose another --prior"
+        )
+
+
+def check_unconditioned(opened: Opened) -> None:
+    """ValueError for a prior that needs to see a picture."""
+    if opened.prior is not None and opened.prior.conditions:
+        raise ValueError(
+            f"the prior '{opened.name}' is conditioned on a picture; use undiffuse sample --low-res"
         )
 
 

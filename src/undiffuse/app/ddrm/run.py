@@ -1,13 +1,12 @@
 """`undiffuse ddrm`: DDRM's experiments, with its folders, its numbers and its files."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from undiffuse.app import machine
 from undiffuse.app.ddrm import degrade, method
@@ -19,16 +18,13 @@ from undiffuse.app.ddrm.weights import weights
 from undiffuse.app.events import Done, Event, Note, Progress
 from undiffuse.app.measurement import MEASUREMENT
 from undiffuse.app.methods import Method
-from undiffuse.app.priors import Opened, in_windows, open_prior
+from undiffuse.app.priors import Opened, check_unconditioned, guided_by, in_windows, label_of, open_prior
 from undiffuse.app.restore.result import versions
-from undiffuse.checkpoints import load_classifier
-from undiffuse.checkpoints.formats import native_file
 from undiffuse.core.images import to_unit
 from undiffuse.core.loop import sample
 from undiffuse.core.noise import SeededNoise, image_seeds
 from undiffuse.core.state import Denoise
 from undiffuse.operators import SVDOperator
-from undiffuse.priors import NoisyClassifier
 from undiffuse.restore import Problem, measure
 
 DRAW = 0
@@ -61,8 +57,6 @@ class _Experiment:
     asked: Asked
     setup: Setup
     opened: Opened
-    classifier: NoisyClassifier | None
-    classifier_mark: str | None  # of its file
     A: SVDOperator
     pictures: Pictures
     method: Method
@@ -79,7 +73,7 @@ def run(asked: Asked, consent: Consent) -> Iterator[Event]:
         f"config {where}: prior {asked.prior or setup.prior}, pictures in '{asked.exp / setup.data.path}'"
     )
     found = _open(asked, setup)
-    _labels(found, [found.pictures[0][1]])
+    _check_labels(found)
     yield from (Note(note) for note in _told(found))
     order = shuffled(len(found.pictures), asked.seed)
     first = max(0, asked.subset_start) if asked.subset_end > 0 else 0
@@ -117,27 +111,20 @@ def _open(asked: Asked, setup: Setup) -> _Experiment:
     shape = (3, setup.size, setup.size)
     A = degrade.operator(asked.deg, shape, asked.seed, asked.exp, asked.compat)
     file = weights(asked.prior or setup.prior, asked.exp, "--prior")
-    opened = open_prior(file, asked.prior_options, asked.precision)
-    in_windows(opened, opened.denoise, shape)  # refuses what the prior cannot take
-    classifier, digest = _classifier(asked, setup)
-    if classifier is not None and opened.prior is None:
-        raise ValueError(f"the prior '{opened.name}' is no network, which a classifier is to guide")
+    opened = _guided(open_prior(file, asked.prior_options, asked.precision), asked, setup)
+    in_windows(opened, opened.denoise, shape)  # refuses what the prior, or its classifier, cannot take
+    check_unconditioned(opened)
     A = A.float()
     problem = Problem(A, torch.zeros(1, *A.out_shape), 2 * asked.sigma_0)
-    return _Experiment(
-        asked, setup, opened, classifier, digest, A, pictures, method.plan(asked, opened, problem), device
-    )
+    return _Experiment(asked, setup, opened, A, pictures, method.plan(asked, opened, problem), device)
 
 
-def _classifier(asked: Asked, setup: Setup) -> tuple[NoisyClassifier | None, str | None]:
-    """The config's, which belongs to its prior, or the one that is asked for; and the hash of its file."""
+def _guided(opened: Opened, asked: Asked, setup: Setup) -> Opened:
+    """With the config's classifier, which belongs to its prior, or with the one that is asked for."""
     named = asked.classifier or (setup.classifier if asked.prior is None else None)
     if named is None:
-        return None, None
-    file = weights(named, asked.exp, "--classifier")
-    found = load_classifier(file)[0]
-    with open(native_file(file), "rb") as handle:
-        return found, hashlib.file_digest(handle, "sha256").hexdigest()
+        return opened
+    return guided_by(opened, weights(named, asked.exp, "--classifier"), setup.classifier_scale)
 
 
 def _told(found: _Experiment) -> Iterator[str]:
@@ -152,16 +139,20 @@ def _told(found: _Experiment) -> Iterator[str]:
 
 
 def _step_bugs(found: _Experiment) -> list[str]:
-    return method.bugs(found.asked, found.method, found.classifier is not None)
+    return method.bugs(found.asked, found.method, found.opened.guide is not None)
 
 
 def _settings(found: _Experiment) -> dict[str, Any]:
-    asked, setup = found.asked.model_dump(mode="json"), found.setup.model_dump(mode="json")
+    asked, setup, guide = (
+        found.asked.model_dump(mode="json"),
+        found.setup.model_dump(mode="json"),
+        found.opened.guide,
+    )
     told = {name: asked[name] for name in DECIDES}
     return {
         **told,
         "prior": found.opened.mark,
-        "classifier": found.classifier_mark,
+        "classifier": None if guide is None else guide.sha256,
         "classifier_scale": setup["classifier_scale"],
         "size": setup["size"],
         "data": setup["data"],
@@ -169,11 +160,19 @@ def _settings(found: _Experiment) -> dict[str, Any]:
     }
 
 
+def _check_labels(found: _Experiment) -> None:
+    """ValueError for classes that are not known, or that the prior does not have, before results are in the way."""
+    label, own, count = found.asked.label, found.pictures.found.classes, found.opened.num_classes
+    if label is not None:
+        label_of(found.opened, str(label))
+    elif own is not None and count is not None and len(own) > count:
+        raise ValueError(f"pictures of {len(own)} classes, and the prior has {count}; give one with --label")
+    _labels(found, [found.pictures[0][1]])
+
+
 def _labels(found: _Experiment, own: list[int | None]) -> list[int] | None:
     """Classes of a batch; None if the prior has none. ValueError where they are needed and not known."""
-    prior = found.opened.prior
-    needed = found.classifier is not None or (prior is not None and prior.num_classes is not None)
-    if not needed:
+    if found.opened.num_classes is None:
         return None
     given = [found.asked.label if found.asked.label is not None else label for label in own]
     known = [label for label in given if label is not None]
@@ -217,14 +216,12 @@ def _batch(
 def _denoiser(found: _Experiment, labels: list[int] | None, start: Tensor) -> Denoise:
     """The prior for this batch, in windows if it was made for another size."""
     opened, device = found.opened, found.device
-    for net in (opened.denoise, found.classifier):
-        if isinstance(net, nn.Module):
-            net.to(device)
+    opened.to(device)
     classes = None if labels is None else torch.tensor(labels, device=device)
-    scale = found.setup.classifier_scale
-    if found.classifier is not None and classes is not None and found.asked.compat:
+    classifier, scale = (None, 0.0) if opened.guide is None else (opened.guide.classifier, opened.guide.scale)
+    if classifier is not None and classes is not None and found.asked.compat:
         sigma = found.method.sigmas[0].to(start)
-        denoise = method.frozen(opened, classes, found.classifier, scale, start, sigma)
+        denoise = method.frozen(opened, classes, classifier, scale, start, sigma)
     else:
-        denoise = method.denoiser(opened, classes, found.classifier, scale)
+        denoise = method.denoiser(opened, classes, classifier, scale)
     return in_windows(opened, denoise, found.A.in_shape)[0]

@@ -8,7 +8,16 @@ from undiffuse.app.kinds import kind_of
 from undiffuse.app.measurement import Measurement, open_measurement
 from undiffuse.app.methods import Method, plan_method
 from undiffuse.app.presets import preset_for, read_presets
-from undiffuse.app.priors import Opened, check_guidance, denoiser, guided_by, in_windows, label_of, open_prior
+from undiffuse.app.priors import (
+    Opened,
+    check_guidance,
+    check_unconditioned,
+    denoiser,
+    guided_by,
+    in_windows,
+    label_of,
+    open_prior,
+)
 from undiffuse.config import RestoreConfig, from_term, parse_term
 from undiffuse.core.noise import image_seed
 from undiffuse.core.state import Denoise
@@ -85,10 +94,7 @@ def check_prior(config: RestoreConfig, opened: Opened) -> int | None:
     """The class that is asked for. ValueError for what this prior cannot be asked, whatever the picture."""
     label = None if config.label is None else label_of(opened, config.label)
     check_guidance(opened, label, config.guidance)
-    if opened.prior is not None and opened.prior.conditions:
-        raise ValueError(
-            f"the prior '{opened.name}' is conditioned on a picture; use undiffuse sample --low-res"
-        )
+    check_unconditioned(opened)
     return label
 
 
