@@ -45,6 +45,13 @@ def test_inspect_says_what_is_known_and_what_is_missing(undiffuse, tmp_path):
     assert done.code == 2 and done.err.count("\n") == 1 and "cannot be read" in done.err
 
 
+def test_inspect_refuses_a_schedule_that_is_none(undiffuse, tmp_path):
+    path = published(tmp_path / "m.pt", ADM)
+    for said in ("heads=2,schedule=cosine,beta_start=0.1", "heads=2,schedule=linear,timesteps=10"):
+        done = undiffuse("priors", "inspect", path, "--prior-options", said)
+        assert done.code == 2 and "beta" in done.err and "sha256" not in done.out
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_converted_file_needs_no_options(undiffuse, tmp_path, precision):
     path, out = published(tmp_path / "m.pt", ADM), tmp_path / "m.safetensors"
@@ -73,10 +80,8 @@ def test_a_converted_file_goes_into_a_folder(undiffuse, tmp_path):
 
 def test_a_classifier_is_converted_too(undiffuse, tmp_path):
     path, out = published(tmp_path / "c.pt", CLASSIFIER), tmp_path / "c.safetensors"
-    assert (
-        undiffuse("priors", "convert", path, out, "--prior-options", "head_channels=16,schedule=cosine").code
-        == 0
-    )
+    done = undiffuse("priors", "convert", path, out, "--prior-options", "head_channels=16,schedule=cosine")
+    assert done.code == 0 and "new_attention_order: no (not told by the file; as usual)" in done.err
     classifier, config, _ = load_classifier(out)
     assert config.num_classes == 3 and config.schedule == "cosine"
     assert torch.equal(

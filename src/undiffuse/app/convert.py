@@ -52,6 +52,7 @@ def convert(config: ConvertConfig) -> Iterator[Event]:
         if config.to == "diffusers":
             raise ValueError("diffusers has no classifiers of noisy pictures; leave out --to diffusers")
         model, description, facts = load_classifier(path, given)
+        yield from map(Note, () if ours else facts["told"])
         yield Progress(1, 2, f"writing {config.out.name}")
         make_folder(config.out.parent)
         _stored(model.net, config.precision)

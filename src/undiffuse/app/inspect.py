@@ -87,7 +87,7 @@ def _foreign(weights: Weights, given: Given) -> tuple[list[str], tuple[str, ...]
         )
         lines.append(f"raw or averaged weights: one set, {by_name}")
     if found.config is not None:
-        fitted(weights.path, found.config, found.tensors)  # refuses what does not fit
+        found.config.around(fitted(weights.path, found.config, found.tensors))  # refuses what does not fit
     return lines, found.missing
 
 
