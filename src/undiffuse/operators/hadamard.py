@@ -2,6 +2,7 @@
 # ruff: noqa: D102 (the methods are described in base)
 
 import math
+from functools import lru_cache
 from typing import Annotated
 
 import pydantic
@@ -30,15 +31,17 @@ def fwht(x: Tensor) -> Tensor:
     shape, after = x.shape, 1
     while after < n:
         size = 1 << min(RADIX, bits - (after.bit_length() - 1))
-        h = sylvester(size, x)
+        h = sylvester(size, x.dtype, x.device)
         x = x.reshape(-1, size) @ h if after == 1 else h @ x.reshape(-1, size, after)
         after *= size
     return x.reshape(shape)
 
 
-def sylvester(n: int, like: Tensor) -> Tensor:
+@lru_cache(maxsize=32)  # constants of at most 64 x 64, which a transform asks for at each pass
+@torch.inference_mode(False)  # what is kept serves callers in every mode
+def sylvester(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The orthonormal n x n Hadamard matrix in natural order."""
-    h = torch.ones(1, 1, dtype=like.dtype, device=like.device)
+    h = torch.ones(1, 1, dtype=dtype, device=device)
     while len(h) < n:
         h = torch.cat([torch.cat([h, h], 1), torch.cat([h, -h], 1)])
     return h / math.sqrt(n)
