@@ -141,6 +141,26 @@ def test_an_upsampler_enlarges_a_picture(undiffuse, tmp_path):
         assert done.code == 2 and text in done.err
 
 
+def test_an_upsampler_is_not_given_a_large_picture_by_mistake(undiffuse, tmp_path):
+    path = published(tmp_path / "up.pt", UPSAMPLER)
+    write(photograph(16, 16), tmp_path / "large.png")
+    given = ("--prior-options", SAID + ",low_res=sr2,size=16", "--label", "1", "--steps", 2, "--n", 1)
+    command = ("sample", path, "--low-res", tmp_path / "large.png", "--out", tmp_path / "o", *given)
+    done = undiffuse(*command)
+    assert done.code == 2 and "reduce the picture, or say --size 32x32" in done.err
+    assert undiffuse(*command, "--size", "32x32").code == 0
+
+
+def test_an_upsampler_of_no_known_degradation_is_not_converted(undiffuse, tmp_path):
+    path, out = published(tmp_path / "up.pt", UPSAMPLER), tmp_path / "up.safetensors"
+    for low_res, code in (("banana", 2), ("sr2", 0)):
+        done = undiffuse(
+            "priors", "convert", path, out, "--prior-options", f"{SAID},size=16,low_res={low_res}"
+        )
+        assert done.code == code and out.exists() == (code == 0), done.err
+        assert ("no degradation named 'banana'" in done.err) == (code == 2)
+
+
 def test_an_upsampler_sees_the_picture_bilinearly_enlarged(tmp_path):
     from undiffuse.app.sample.plan import plan
     from undiffuse.config import SampleConfig

@@ -1,20 +1,32 @@
 """A prior or a classifier of any form as one file of ours, or as a folder of diffusers."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-from torch import nn
+from typing import Any
 
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.outputs import check_writable, make_folder
 from undiffuse.app.priors import PRECISIONS
-from undiffuse.checkpoints import load, load_classifier, native, parse_given, save, save_classifier
+from undiffuse.checkpoints import (
+    Checkpoint,
+    Given,
+    NoisyClassifierConfig,
+    PriorConfig,
+    load,
+    load_classifier,
+    parse_given,
+    save,
+    save_classifier,
+)
 from undiffuse.checkpoints.classifier import KIND as CLASSIFIER
 from undiffuse.checkpoints.diffusers import export
 from undiffuse.checkpoints.formats import describe, is_ours, native_file, opened
 from undiffuse.checkpoints.weights import open_header
 from undiffuse.config import Options
+from undiffuse.operators.build import build
+from undiffuse.priors import NoisyClassifier, Prior
 
 FORMS = ("undiffuse", "diffusers")
 
@@ -48,25 +60,15 @@ def convert(config: ConvertConfig) -> Iterator[Event]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     source = {} if ours else {"source": path.name, "source_sha256": digest}
-    if classifying:
-        if config.to == "diffusers":
-            raise ValueError("diffusers has no classifiers of noisy pictures; leave out --to diffusers")
-        model, description, facts = load_classifier(path, given)
-        yield from map(Note, () if ours else facts["told"])
-        yield Progress(1, 2, f"writing {config.out.name}")
-        make_folder(config.out.parent)
-        _stored(model.net, config.precision)
-        save_classifier(config.out, model, description, {**facts, **source})
-    else:
-        found = load(path, given)
-        yield from map(Note, found.told)
-        yield Progress(1, 2, f"writing {config.out.name}")
-        make_folder(config.out.parent)
-        _stored(found.prior.net, config.precision)
-        if config.to == "diffusers":
-            export(native.Checkpoint(found.prior, found.config, {**found.facts, **source}), config.out)
-        else:
-            save(config.out, found.prior, found.config, {**found.facts, **source})
+    if classifying and config.to == "diffusers":
+        raise ValueError("diffusers has no classifiers of noisy pictures; leave out --to diffusers")
+    found = _loaded(path, given, classifying)
+    yield from map(Note, found.told)
+    yield Progress(1, 2, f"writing {config.out.name}")
+    make_folder(config.out.parent)
+    if config.precision != "fp32":
+        found.model.net.to(PRECISIONS[config.precision])
+    _write(config, found, {**found.facts, **source})
     yield Progress(2, 2, "done")
     yield Saved(config.out)
     yield Done(config.out)
@@ -85,6 +87,36 @@ def _check(config: ConvertConfig) -> None:
     check_writable(config.out.parent)
 
 
-def _stored(net: nn.Module, precision: str) -> None:
-    if precision != "fp32":
-        net.to(PRECISIONS[precision])
+def _check_low_res(config: PriorConfig) -> None:
+    """ValueError for a degradation that cannot be: nobody could draw from a file that says so."""
+    if config.low_res is not None and config.size is not None:
+        build(config.low_res, (config.channels, *config.size))
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    model: Prior | NoisyClassifier
+    description: PriorConfig | NoisyClassifierConfig
+    facts: Mapping[str, Any]
+    told: tuple[str, ...]
+
+
+def _loaded(path: Path, given: Given, classifying: bool) -> _Loaded:
+    if classifying:
+        model, description, facts = load_classifier(path, given)
+        return _Loaded(model, description, facts, () if is_ours(path) else tuple(facts["told"]))
+    found = load(path, given)
+    _check_low_res(found.config)
+    return _Loaded(found.prior, found.config, found.facts, found.told)
+
+
+def _write(config: ConvertConfig, found: _Loaded, facts: Mapping[str, Any]) -> None:
+    if isinstance(found.model, NoisyClassifier):
+        assert isinstance(found.description, NoisyClassifierConfig)
+        save_classifier(config.out, found.model, found.description, facts)
+        return
+    assert isinstance(found.description, PriorConfig)
+    if config.to == "diffusers":
+        export(Checkpoint(found.model, found.description, facts), config.out)
+    else:
+        save(config.out, found.model, found.description, facts)

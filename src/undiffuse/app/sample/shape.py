@@ -51,6 +51,13 @@ def _low_res(opened: Opened, config: SampleConfig) -> tuple[tuple[int, ...], Ten
     y = read(config.low_res, measured=True).pixels[None]
     shape = clean_shape(found.low_res, config.size, y)
     check_shape(opened, shape)
+    own = None if opened.prior is None or any_size(opened.prior) else opened.prior.size
+    if config.size is None and own not in (None, shape[1:]):
+        sizes = ["x".join(map(str, size)) for size in (y.shape[2:], shape[1:], own)]
+        raise ValueError(
+            f"'{config.low_res}' is {sizes[0]}, which {found.low_res} makes of {sizes[1]}, and the prior "
+            f"'{opened.name}' was trained on {sizes[2]}: reduce the picture, or say --size {sizes[1]}"
+        )
     small = build(found.low_res, shape).out_shape
     if y.shape[1:] != small:
         sizes = ["x".join(str(n) for n in s) for s in (y.shape[1:], small, shape)]
