@@ -109,7 +109,7 @@ def test_sample_is_guided(undiffuse, tmp_path, files, sampler):
         ("a.safetensors", ("--label", "bag", "--classifier", "b.safetensors"), "classes of pictures of"),
         ("a.safetensors", (), "give it with --label"),
         ("wide.safetensors", ("--label", "bag"), "sees 8x8 alone"),
-        ("a.safetensors", ("--label", "bag", "--classifier", "a.safetensors"), "kind"),
+        ("a.safetensors", ("--label", "bag", "--classifier", "a.safetensors"), "is a prior, no classifier"),
         ("a.safetensors", ("--label", "bag", "--classifier", "missing.pt"), "missing.pt"),
     ],
 )

@@ -45,6 +45,29 @@ def test_inspect_says_what_is_known_and_what_is_missing(undiffuse, tmp_path):
     assert done.code == 2 and done.err.count("\n") == 1 and "cannot be read" in done.err
 
 
+@pytest.mark.parametrize("config", [ADM, UPSAMPLER])
+def test_inspect_finds_what_does_not_fit_before_options_are_given(undiffuse, tmp_path, config):
+    path = published(tmp_path / "m.pt", config)
+    assert "missing, for --prior-options: heads" in undiffuse("priors", "inspect", path).out
+    state = torch.load(path)
+    del state["middle_block.0.in_layers.2.bias"]
+    torch.save(state, path)
+    done = undiffuse("priors", "inspect", path)
+    assert done.code == 2 and "middle_block.0.in_layers.2.bias is missing, expected (32,)" in done.err
+
+
+def test_priors_and_classifiers_of_ours_are_told_apart(undiffuse, tmp_path):
+    prior, judge = tmp_path / "p.safetensors", tmp_path / "c.safetensors"
+    for made, config in ((prior, ADM), (judge, CLASSIFIER)):
+        said = "schedule=linear," + ("heads=2" if made == prior else "head_channels=16")
+        path = published(tmp_path / f"{made.stem}.pt", config)
+        assert undiffuse("priors", "convert", path, made, "--prior-options", said).code == 0
+    with pytest.raises(ValueError, match="is a classifier, no prior; give it with --classifier"):
+        load(judge)
+    with pytest.raises(ValueError, match="is a prior, no classifier; give it with --prior"):
+        load_classifier(prior)
+
+
 def test_inspect_refuses_a_schedule_that_is_none(undiffuse, tmp_path):
     path = published(tmp_path / "m.pt", ADM)
     for said in ("heads=2,schedule=cosine,beta_start=0.1", "heads=2,schedule=linear,timesteps=10"):

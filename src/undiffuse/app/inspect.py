@@ -8,10 +8,12 @@ from typing import Any
 from undiffuse.app.events import Done, Event, Progress
 from undiffuse.app.pull.shelf import digests
 from undiffuse.checkpoints import Given, NoisyClassifierConfig, PriorConfig, classifier, native
-from undiffuse.checkpoints.facts import parse_given
+from undiffuse.checkpoints.facts import HINTS, parse_given
 from undiffuse.checkpoints.formats import describe, fitted, is_ours, native_file, opened
 from undiffuse.checkpoints.known import Known, known
 from undiffuse.checkpoints.weights import Weights, open_header, open_weights
+
+STAND_INS = {"heads": 1, "schedule": "linear", "size": (256, 256), "low_res": "sr4"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,19 @@ def _foreign(weights: Weights, given: Given) -> tuple[list[str], tuple[str, ...]
             "averaged (EMA), by the file's name" if "ema" in weights.path.as_posix().lower() else "not told"
         )
         lines.append(f"raw or averaged weights: one set, {by_name}")
-    if found.config is not None:
+    if found.config is None:
+        _check_fit(weights, given, found.missing)
+    else:
         found.config.around(fitted(weights.path, found.config, found.tensors))  # refuses what does not fit
     return lines, found.missing
+
+
+def _check_fit(weights: Weights, given: Given, missing: tuple[str, ...]) -> None:
+    """ValueError for tensors that do not fit, whatever options are still missing: no shape depends on them."""
+    stand_ins = {name: value for name, value in STAND_INS.items() if HINTS[name] in missing}
+    found = describe(weights, given.model_copy(update=stand_ins))
+    if found.config is not None:
+        fitted(weights.path, found.config, found.tensors)
 
 
 def _text(value: Any) -> str:

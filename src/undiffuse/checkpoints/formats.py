@@ -27,6 +27,8 @@ from undiffuse.registry import NETWORKS
 FORMATS: tuple[Format, ...] = (DiffusersFormat(), EDMFormat(), ADMFormat(), HoFormat())
 HALF = {"adm": "input_blocks.", "ho_ddpm": "down."}  # how names begin
 SHOWN = 4  # differences in a message
+NO_PRIOR = "'{}' is a classifier, no prior; give it with --classifier"
+NO_CLASSIFIER = "'{}' is a prior, no classifier; give it with --prior"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,12 @@ def load(path: str | Path, given: Given | None = None) -> Checkpoint:
     given = given or Given()
     if is_ours(path):
         _refuse(path, given)
+        if open_header(path).get("kind") == classifier.KIND:
+            raise ValueError(NO_PRIOR.format(path))
         return native.load(path)
     found = foreign(path, given)
     if not isinstance(found.config, PriorConfig):
-        raise ValueError(f"'{path}' is a classifier, no prior; give it with --classifier")
+        raise ValueError(NO_PRIOR.format(path))
     return Checkpoint(found.config.around(found.net).eval(), found.config, found.facts, found.told)
 
 
@@ -64,10 +68,12 @@ def load_classifier(
     given = given or Given()
     if is_ours(path):
         _refuse(path, given)
+        if open_header(path).get("kind") == native.KIND:
+            raise ValueError(NO_CLASSIFIER.format(path))
         return classifier.load_classifier(path)
     found = foreign(path, given)
     if not isinstance(found.config, NoisyClassifierConfig):
-        raise ValueError(f"'{path}' is a prior, no classifier; give it with --prior")
+        raise ValueError(NO_CLASSIFIER.format(path))
     return found.config.around(found.net), found.config, found.facts
 
 
