@@ -384,6 +384,8 @@ def test_the_table(undiffuse, serve, tmp_path):
     assert listed.code == 0 and undiffuse("priors").out == listed.out
     for name in ("photo", "photo-gaussian", *known()):
         assert re.search(f"^{re.escape(name)} ", listed.out, re.M)
+    for file in filter(lambda file: file.sha256, known().values()):
+        assert re.search(rf"^{file.name} .* sha256 {file.sha256[:12]} by users  ", listed.out, re.M)
     for size in (256, 512):
         file, classifier = known()[f"{size}x{size}_diffusion"], known()[f"{size}x{size}_classifier"]
         assert file.url is not None and file.url.endswith(f"/jul-2021/{size}x{size}_diffusion.pt")

@@ -73,7 +73,8 @@ def _published(file: Known) -> Row:
     classes = file.network.get("num_classes")
     kind = "classifier" if file.is_classifier else "upsampler" if file.low_res else "network"
     size = _bytes(file.bytes) if file.bytes else f"about {_bytes(4 * file.parameters)}"
-    checksum = source.checksum or "none"
+    known_by = source.checksum
+    checksum = "none" if known_by is None else f"{known_by} {getattr(source, known_by)[:12]}"
     return Row(
         file.name,
         kind,
