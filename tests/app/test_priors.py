@@ -44,6 +44,8 @@ def test_by_file_and_by_run(tmp_path):
 def test_neither_name_nor_path(tmp_path):
     with pytest.raises(ValueError, match=r"did you mean 'photo-gaussian'\?.*or give a file of weights"):
         open_prior("photo-gausian")
+    with pytest.raises(ValueError, match="such as the published 256x256_diffusion, or a run"):
+        open_prior("256x256_difusion")
     with pytest.raises(ValueError, match="no prior at .*folder of a run"):
         open_prior(str(tmp_path))
 

@@ -1,5 +1,6 @@
 """A prior by its name or from a file, and what can be asked of it."""
 
+import difflib
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from undiffuse.app.guides import Guide, open_guide
 from undiffuse.app.pull import pulled
 from undiffuse.checkpoints import PriorConfig, load, parse_given
 from undiffuse.checkpoints.formats import native_file
+from undiffuse.checkpoints.known import known
 from undiffuse.core.grids import karras
 from undiffuse.core.state import Denoise
 from undiffuse.networks import Photo, lowered
@@ -148,7 +150,9 @@ def _opened(text: str, options: str | None) -> Opened:
         try:
             PRIORS[text]
         except ValueError as error:
-            raise ValueError(f"{error}, or give a file of weights or a run's folder") from None
+            near = difflib.get_close_matches(text, known(), 1, 0.8)
+            meant = f", such as the published {near[0]}" if near else ""
+            raise ValueError(f"{error}, or give a file of weights{meant}, or a run's folder") from None
     return _from_file(text, native_file(path), options)
 
 
