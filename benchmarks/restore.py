@@ -4,11 +4,12 @@
 
 Pictures are centre crops of 256 x 256. `overhead`: for every degradation, 20 calls on the first picture, noise 0.05;
 what is outside is all but the time inside the raw network, its scaling included. `beside`: PATH is a checkout of
-github.com/bahjat-kawar/ddrm, whose files are run as they are, on the same y, beside ours at equal calls and at the
-fewest calls whose mean PSNR is at least theirs at 20, in batches of 1 and of all pictures. All runs take turns; ratios
-are medians over rounds. CPU seconds of OMP_NUM_THREADS threads (default 1), wall seconds beside them. --compile: ours
-once more through torch.compile; the first run, which may compile, is told apart. Writes
-benchmarks/results/restore.json, and beside it the table (.md); a part that is not run stays as it was.
+github.com/bahjat-kawar/ddrm, whose files are run as they are, on the same y, with the same weights as a file holds
+them (the layout in memory that `restore` gives them is ours), beside ours at equal calls and at the fewest calls
+whose mean PSNR is at least theirs at 20, in batches of 1 and of all pictures. All runs take turns; ratios are medians
+over rounds. CPU seconds of OMP_NUM_THREADS threads (default 1), wall seconds beside them. --compile: ours once more
+through torch.compile; the first run, which may compile, is told apart. Writes benchmarks/results/restore.json, and
+beside it the table (.md); a part that is not run stays as it was.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -230,11 +232,12 @@ def beside(
     loop, operators = checkout(path, "denoising"), checkout(path, "svd_replacement")
     betas, rows = linear().float(), []
     model, eager = Eps(prior, net, betas), net.net
+    plain = deepcopy(eager).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     networks = {"eager": eager, **({"compiled": torch.compile(eager)} if given.compile else {})}
     for task, batch in product(given.beside.split(","), sorted({1, len(clean)})):
         x = clean[:batch]
         H, y, problem = pair(operators, task, x)
-        base = partial(with_network, net, eager, partial(theirs, loop, H, y, model, betas))
+        base = partial(with_network, net, plain, partial(theirs, loop, H, y, model, betas))
         bar = psnr(base(), x).mean().item()
         cases = [("ddrm", CALLS)]
         if batch == len(clean):
@@ -300,7 +303,8 @@ def main() -> None:
     prior.net = net = Timed(prior.net)
     clean, parts = crops(given.files), given.parts.split(",")
     setup = f"`{given.prior}`, {SIDE} x {SIDE}, {', '.join(p.name for p in given.files)}; torch {torch.__version__}, "
-    setup += f"{torch.get_num_threads()} thread(s), float32, CPU; medians of {given.repeats}."
+    setup += f"{torch.get_num_threads()} thread(s), float32, CPU; medians of {given.repeats}"
+    setup += f"; beside other work: load {os.getloadavg()[2] / (os.cpu_count() or 1):.1f} a core."
     found: dict[str, Any] = {}
     if "overhead" in parts:
         rows = overhead(prior, net, clean[:1], given.tasks.split(";"), given.repeats)
