@@ -31,7 +31,7 @@ def levels(steps: int, sigma_y: float) -> Tensor:
 def ddrm_start(problem: Problem, sigma: Tensor, noise: Noise, /) -> Tensor:
     """x_T of DDRM (eq. 7): modes measured better than sigma start at the measurement, the others at pure noise."""
     A = decomposed(problem, "ddrm")
-    n = A.vt(noise(A.v(A.ut(problem.y))))
+    n = A.vt(noise(problem.y.new_empty(len(problem.y), *A.in_shape)))
     sigma = as_spectrum(sigma, n)
     tau = noise_in_image(A, problem.sigma_y)
     known = A.inverse_coefficients(problem.y) + (sigma**2 - tau**2).clamp(min=0).sqrt() * n
