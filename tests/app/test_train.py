@@ -393,7 +393,7 @@ def test_a_classifier_of_noisy_images(place):
         float(low["accuracy"]) > 0.9
     )  # the two classes differ in brightness, plainly where there is little noise
     assert float(high["cross_entropy"]) > float(low["cross_entropy"])
-    with pytest.raises(ValueError, match="is no prior of undiffuse: kind 'undiffuse classifier 1'"):
+    with pytest.raises(ValueError, match="is a classifier, no prior; give it with --classifier"):
         load("run")
     logits = classifier(torch.zeros(2, 3, 8, 8), torch.tensor(0.1))
     assert logits.shape == (2, 2)
