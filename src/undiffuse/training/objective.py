@@ -44,7 +44,19 @@ def min_snr(sigma: Tensor, gamma: float = 5.0) -> Tensor:
     return (sigma**-2).clamp(max=gamma)
 
 
-WEIGHTS: dict[str, Weight] = {"x0": x0, "eps": eps, "v": v, "edm": edm, "min_snr": min_snr}
+def truncated_snr(sigma: Tensor) -> Tensor:
+    """max(1 / sigma^2, 1): the larger of the errors of eps and of the image (Salimans and Ho 2022, section 4)."""
+    return (sigma**-2).clamp(min=1)
+
+
+WEIGHTS: dict[str, Weight] = {
+    "x0": x0,
+    "eps": eps,
+    "v": v,
+    "edm": edm,
+    "min_snr": min_snr,
+    "truncated_snr": truncated_snr,
+}
 
 
 def weight_named(name: str) -> Weight:
