@@ -28,6 +28,12 @@ def power(x: Tensor, *, per_octave: int = PER_OCTAVE) -> tuple[Tensor, Tensor]:
     return _binned(x, x, per_octave)
 
 
+def bins(height: int, width: int, *, per_octave: int = PER_OCTAVE) -> tuple[Tensor, Tensor]:
+    """The bins of `power` for this size: (frequencies (N,), how many coefficients of a channel (N,)), float64."""
+    _, frequencies, counts = _bins(height, width, per_octave, torch.device("cpu"))
+    return frequencies, counts
+
+
 def spectrum_error(x: Tensor, reference: Tensor, *, per_octave: int = PER_OCTAVE) -> Tensor:
     """Difference of two pictures' power spectra in dB, (B,): root mean square over the bins of `power`.
 
