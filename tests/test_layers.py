@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"core", "operators", "priors"},  # operators: what super-resolution is conditioned on
     "distil": {"core", "priors", "samplers", "training"},
     "interop": {"core", "operators", "priors", "restore"},
-    "analysis": {"core"},
+    "analysis": {"core", "metrics", "operators", "priors"},
     "contracts": {"core", "priors", "operators", "restore", "registry"},
     "app": EVERYTHING,
     "cli": EVERYTHING | {"commands"},

@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from undiffuse.commands import bench, check, compare, ddrm, evaluate, lists, priors, restore, sample, train
+from undiffuse.commands import (
+    analyse,
+    bench,
+    check,
+    compare,
+    ddrm,
+    evaluate,
+    lists,
+    priors,
+    restore,
+    sample,
+    train,
+)
 from undiffuse.commands.shown import fail
 
 app = typer.Typer(
@@ -17,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for room in (restore, ddrm, train, sample, evaluate, compare, bench, check, priors, lists):
+for room in (restore, ddrm, train, sample, evaluate, compare, analyse, bench, check, priors, lists):
     app.add_typer(room.app)
 
 INTERRUPTED = 130  # exit code

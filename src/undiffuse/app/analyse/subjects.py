@@ -1,0 +1,174 @@
+"""The priors that are analysed, side by side: the same pictures, the same noise, the same noise levels."""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from undiffuse.app import machine
+from undiffuse.app.events import Event, Note
+from undiffuse.app.priors import LOWEST, Opened, announced, highest, open_prior
+from undiffuse.app.sample.plan import HIGHEST, Plan, batch_size, plan_with
+from undiffuse.config import SampleConfig, explain
+from undiffuse.config.analyse.common import AnalyseConfig
+from undiffuse.core.grids import karras
+from undiffuse.core.loop import sample
+from undiffuse.core.noise import SeededNoise
+from undiffuse.core.state import Denoise, State
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One prior and how it is asked."""
+
+    label: str  # a short name, of one subject only
+    plan: Plan
+
+    @property
+    def opened(self) -> Opened:
+        """The prior."""
+        return self.plan.opened
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that were trained; 0 of a prior in closed form."""
+        prior = self.opened.prior
+        return 0 if prior is None else sum(p.numel() for p in prior.net.parameters())
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """All of them on one device; the first is the one that others are compared with."""
+
+    members: tuple[Subject, ...]
+    config: AnalyseConfig
+    shape: tuple[int, ...]  # (C, H, W)
+    sigmas: Tensor  # (steps + 1,) float64, from the highest to 0, in [-1, 1] units
+    device: torch.device
+
+    @property
+    def teacher(self) -> Subject:
+        """The first."""
+        return self.members[0]
+
+    def batches(self) -> list[list[int]]:
+        """Numbers of pictures, as many at once as the largest prior's memory allows."""
+        size = min(batch_size(subject.plan, self.device) for subject in self.members)
+        return [list(range(i, min(i + size, self.config.n))) for i in range(0, self.config.n, size)]
+
+    def labels(self, pictures: Sequence[int]) -> list[int | None]:
+        """The classes that these pictures are asked to be of."""
+        return [self.teacher.plan.label(i) for i in pictures]
+
+    def start(self, pictures: list[int]) -> Tensor:
+        """(B, C, H, W) at sigmas[0] on the device: a function of the seed and the picture's number alone."""
+        noise = self.teacher.plan.noise(pictures)
+        return self.sigmas[0].item() * noise(torch.empty(len(pictures), *self.shape)).to(self.device)
+
+    def denoise(self, subject: Subject, pictures: list[int]) -> Denoise:
+        """The denoiser for these pictures' classes."""
+        return subject.plan.denoise(pictures, self.device)
+
+    def states(self, subject: Subject, pictures: list[int]) -> Iterator[State]:
+        """From noise to pictures by the sampler that was asked for: states at all of `sigmas`, in order."""
+        noise = SeededNoise([]) if not pictures else subject.plan.noise(pictures)
+        x = self.sigmas[0].item() * noise(torch.empty(len(pictures), *self.shape)).to(self.device)
+        yield from sample(subject.plan.step(pictures, noise, self.device), x, self.sigmas)
+
+
+def open_subjects(config: AnalyseConfig, texts: Sequence[str]) -> Generator[Event, None, Subjects]:
+    """Open the priors by their names, files or runs' folders. Yields notes; ValueError if they cannot be compared."""
+    opened: list[Opened] = []
+    for text in texts:
+        yield from announced(text)
+        opened.append(open_prior(text, _options_for(text, config), config.precision))
+    found = compared(config, opened)
+    for one in opened:
+        yield from (Note(note) for note in one.notes())
+    yield Note(told(found))
+    return found
+
+
+def compared(config: AnalyseConfig, opened: Sequence[Opened]) -> Subjects:
+    """The same for priors that are open. ValueError, in one line, for those that differ in what they draw."""
+    device = machine.device(config.device)
+    machine.keep_freed()
+    plans = [_plan(config, one) for one in opened]
+    for plan in plans[1:]:
+        _check_alike(plans[0], plan)
+    shape = plans[0].shape
+    sigmas = shared_levels(opened, shape, config.steps)
+    plans = [replace(plan, sigmas=sigmas, grid="karras") for plan in plans]
+    for plan in plans:
+        plan.to(device)
+    members = tuple(Subject(label, plan) for label, plan in zip(names(opened), plans, strict=True))
+    return Subjects(members, config, shape, sigmas, device)
+
+
+def told(subjects: Subjects) -> str:
+    """What is done with them, in words."""
+    low, high = subjects.sigmas[-2].item() / 2, subjects.sigmas[0].item() / 2
+    size = "x".join(map(str, subjects.shape[1:]))
+    return (
+        f"{', '.join(subject.label for subject in subjects.members)}: {subjects.config.n} pictures of {size} from the "
+        f"same noise, {subjects.config.sampler}, {len(subjects.sigmas) - 1} levels from {high:.3g} to {low:.2g} "
+        "(white - black = 1)"
+    )
+
+
+def shared_levels(opened: Sequence[Opened], shape: Sequence[int], steps: int) -> Tensor:
+    """The grid of Karras et al. over the levels that all of the priors know, (steps + 1,) float64."""
+    known = [one.prior.sigma_range[0] for one in opened if one.prior is not None]
+    low, high = max([LOWEST, *known]), min(highest(one, shape, HIGHEST) for one in opened)
+    if not low < high:
+        raise ValueError(
+            f"the priors have no noise levels in common: one begins at {low:g}, another ends at {high:g}"
+        )
+    return karras(steps, sigma_min=low, sigma_max=high)
+
+
+def names(opened: Sequence[Opened]) -> list[str]:
+    """A short name for each: the last part of its path, with more of the path or a number where two are alike."""
+    paths = [Path(one.name.rstrip("/")) for one in opened]
+    found = [path.stem if path.is_file() else path.name or str(path) for path in paths]
+    if len(set(found)) < len(found):
+        longer = [f"{path.parent.name}/{name}" for path, name in zip(paths, found, strict=True)]
+        found = [long if found.count(name) > 1 else name for name, long in zip(found, longer, strict=True)]
+    found = [name.removeprefix("/") for name in found]
+    return [f"{name} ({i + 1})" if found.count(name) > 1 else name for i, name in enumerate(found)]
+
+
+def _plan(config: AnalyseConfig, opened: Opened) -> Plan:
+    import pydantic
+
+    label = None if config.label == "none" and opened.num_classes is None else config.label
+    given = {
+        "prior": opened.name, "n": config.n, "seed": config.seed, "label": label, "sampler": config.sampler,
+        "steps": config.steps, "size": config.size, "batch": config.batch, "guidance": config.guidance,
+        "grid": "karras",
+    }  # fmt: skip
+    try:
+        return plan_with(opened, SampleConfig(**given))
+    except pydantic.ValidationError as error:
+        raise ValueError(explain(error, "analyse", SampleConfig)) from None
+
+
+def _options_for(text: str, config: AnalyseConfig) -> str | None:
+    """Facts are of files from outside; what comes with the package takes none."""
+    return config.prior_options if Path(text).exists() else None
+
+
+def _check_alike(first: Plan, other: Plan) -> None:
+    if first.shape != other.shape:
+        mine, theirs = ("x".join(map(str, plan.shape)) for plan in (first, other))
+        raise ValueError(
+            f"'{other.opened.name}' draws {theirs} and '{first.opened.name}' {mine} (channels x height x width); "
+            "expected priors of one kind of picture, or give --size"
+        )
+    if first.labels != other.labels:
+        counts = " and ".join(
+            f"'{plan.opened.name}' has {plan.opened.num_classes or 'no'} classes" for plan in (first, other)
+        )
+        raise ValueError(f"{counts}; expected the same classes, or give --label none")

@@ -1,0 +1,1 @@
+"""What `undiffuse analyse` and its parts are told."""
