@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from undiffuse.analysis.calibration import covered as share_within
+from undiffuse.analysis.calibration import places
 from undiffuse.contracts.restorer import IsotropicGaussian, gaussian_posterior, matrix, run
 from undiffuse.core.grids import karras
 from undiffuse.core.noise import SeededNoise
@@ -86,21 +88,15 @@ def covered(
     draw: Callable[[Problem, list[int]], Tensor], prior: Prior, task: str, options: Any
 ) -> list[float]:
     """The share of pixels whose truth lies in the middle half, and the middle nine tenths, of the draws."""
-    K, places = options.draws, []
+    K, found = options.draws, []
     for number in range(options.truths):
         noise = SeededNoise([1000 + number])
         truth = prior.sample(noise, torch.empty(1, *SHAPE, dtype=torch.float64))
         A = build(task, SHAPE)
         problem = Problem(A, measure(A, truth, SIGMA_Y, noise), SIGMA_Y)
-        draws = draw(problem, [K * number + k for k in range(K)])
-        places.append((draws < truth).sum(0).flatten())
-    place = torch.cat(places)  # 0 .. K
-    shares: list[float] = []
-    for level in LEVELS:
-        inside = round(level * (K + 1))
-        low = (K + 1 - inside) // 2
-        shares.append(((place >= low) & (place < low + inside)).double().mean().item())
-    return shares
+        found.append(places(draw(problem, [K * number + k for k in range(K)]), truth[0]))
+    histogram = torch.stack(found).mean(0)
+    return [share_within(histogram, level) for level in LEVELS]
 
 
 def method(
