@@ -13,7 +13,7 @@ from undiffuse.app.analyse import report
 from undiffuse.app.analyse.draw import check_drawing
 from undiffuse.app.analyse.section import Section
 from undiffuse.app.events import Done, Event, Saved
-from undiffuse.config.analyse.common import AnalyseConfig
+from undiffuse.config.analyse.common import ReportConfig
 
 PLACE = Path("out/analyse")  # of results, unless --out says where
 ELSEWHERE = ("out", "batch", "device")  # settings that change no result, but by rounding
@@ -27,7 +27,7 @@ class Analysed:
     sections: tuple[Section, ...]
 
 
-def run(name: str, config: AnalyseConfig) -> Iterator[Event]:
+def run(name: str, config: ReportConfig) -> Iterator[Event]:
     """The analysis `name` and its report. ValueError for bad input, before anything is computed or written."""
     check_drawing()
     folder = free(name, config)
@@ -46,14 +46,14 @@ def analysis(name: str) -> Callable[[Any], Iterator[Event]]:
     return importlib.import_module(f"undiffuse.app.analyse.{name}").analyse
 
 
-def written(name: str, config: AnalyseConfig, folder: Path, sections: tuple[Section, ...]) -> Iterator[Event]:
+def written(name: str, config: ReportConfig, folder: Path, sections: tuple[Section, ...]) -> Iterator[Event]:
     """The report of these sections, and Done(Analysed)."""
     for path in report.write(folder, sections, command(name, config), settings(name, config)):
         yield Saved(path)
     yield Done(Analysed(folder, sections))
 
 
-def free(name: str, config: AnalyseConfig) -> Path:
+def free(name: str, config: ReportConfig) -> Path:
     """The folder for the results: --out, or out/analyse/NAME, NAME-2, ... whichever holds no other results.
 
     The same settings again go where they went before. ValueError if --out holds something else, which is kept.
@@ -88,12 +88,12 @@ def _free(folder: Path, mine: dict[str, Any]) -> bool:
     return isinstance(held, dict) and held.get("settings") == mine
 
 
-def settings(name: str, config: AnalyseConfig) -> dict[str, Any]:
+def settings(name: str, config: ReportConfig) -> dict[str, Any]:
     """All that decides the results, for JSON."""
     return {"analysis": name, **config.model_dump(mode="json", exclude=set(ELSEWHERE))}
 
 
-def command(name: str, config: AnalyseConfig) -> str:
+def command(name: str, config: ReportConfig) -> str:
     """One line for a POSIX shell that does the same again; only what differs from the defaults is said."""
     words = ["undiffuse", "analyse", name]
     for field in config.POSITIONAL:

@@ -8,10 +8,18 @@ import pydantic
 from undiffuse.config.options import Options, Precision
 
 
-class AnalyseConfig(Options):
-    """Pictures, noise, levels and machine; the parts add which priors, and what is asked of them."""
+class ReportConfig(Options):
+    """Where the report goes, and on what machine it is made."""
 
     POSITIONAL: ClassVar[tuple[str, ...]] = ()  # fields that are arguments of the command, in order
+
+    out: Path | None = None  # None: out/analyse/NAME, or the first free number after it
+    batch: Annotated[int, pydantic.Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
+    device: str = "auto"
+
+
+class AnalyseConfig(ReportConfig):
+    """Pictures, noise and levels; the parts add which priors, and what is asked of them."""
 
     n: Annotated[int, pydantic.Field(ge=2, le=100_000)] = (
         64  # pictures of each prior, each from noise of its own
@@ -24,6 +32,3 @@ class AnalyseConfig(Options):
     size: str | None = None  # HxW; None: what the first prior was trained on
     prior_options: str | None = None  # facts that files from outside do not tell
     precision: Precision = "fp32"
-    out: Path | None = None  # None: out/analyse/NAME, or the first free number after it
-    batch: Annotated[int, pydantic.Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
-    device: str = "auto"
