@@ -14,6 +14,7 @@ from undiffuse.commands import (
     check,
     compare,
     ddrm,
+    distil,
     evaluate,
     lists,
     priors,
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for room in (restore, ddrm, train, sample, evaluate, compare, analyse, bench, check, priors, lists):
+for room in (restore, ddrm, train, distil, sample, evaluate, compare, analyse, bench, check, priors, lists):
     app.add_typer(room.app)
 
 INTERRUPTED = 130  # exit code

@@ -30,10 +30,14 @@ class Described(Options):
         """Sizes that the network must have, for the rest of the description to be true of it."""
         raise NotImplementedError
 
-    def build_network(self) -> nn.Module:
-        """The network, freshly initialised. ValueError unless its sizes are those that follow."""
+    def network_config(self) -> Any:
+        """The network's own configuration, all sizes filled in. ValueError unless they are those that follow."""
         entry, sizes = self._sizes()
-        return entry(**sizes).build()
+        return entry(**sizes)
+
+    def build_network(self) -> nn.Module:
+        """The network, freshly initialised. ValueError as in `network_config`."""
+        return self.network_config().build()
 
     def bounded(self, tensors: int) -> None:
         """ValueError for sizes that `tensors` tensors cannot have: building would take all time or memory."""

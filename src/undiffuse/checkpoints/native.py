@@ -9,6 +9,7 @@ import pydantic
 from torch import nn
 
 from undiffuse.checkpoints.described import WIDEST, Described, read, write
+from undiffuse.config import Options
 from undiffuse.priors import DiscreteSchedule, Prior, scalings, schedules
 
 KIND = "undiffuse prior 1"
@@ -17,7 +18,29 @@ IN_A_RUN = "prior.safetensors"
 
 Count = Annotated[int, pydantic.Field(ge=1, le=WIDEST)]
 Beta = Annotated[float, pydantic.Field(gt=0, lt=1)]
+Level = Annotated[float, pydantic.Field(gt=0)]
 Schedule = Literal["linear", "cosine", "cos6", "quad", "sigmoid"]
+
+
+class MadeFor(Options):
+    """What a distilled prior was made for: used otherwise, its answers are not what they are taken for."""
+
+    sampler: Literal["ddim", "consistency"] | None = None  # None: any
+    sigmas: Annotated[tuple[Level, ...], pydantic.Field(min_length=1, max_length=WIDEST)] | None = (
+        None  # levels, falling, without the 0; None: any
+    )
+    guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0  # that is in its answers
+
+    @pydantic.model_validator(mode="after")
+    def _falls(self) -> "MadeFor":
+        levels = self.sigmas or ()
+        if any(a <= b for a, b in zip(levels, levels[1:], strict=False)):
+            raise ValueError("made_for.sigmas do not fall")
+        return self
+
+    def __str__(self) -> str:
+        told = [] if self.sampler is None else [f"{len(self.sigmas or ())} steps of {self.sampler}"]
+        return ", ".join(told + ([] if self.guidance == 1 else [f"guidance {self.guidance:g} built in"]))
 
 
 class PriorConfig(Described):
@@ -41,6 +64,7 @@ class PriorConfig(Described):
     low_res: str | None = None  # the degradation of its conditioning picture
     low_res_as: Literal["pinv", "bilinear"] = "pinv"  # how that picture is enlarged for the network to see
     augmentation: Annotated[float, pydantic.Field(ge=0)] = 0.0  # largest noise on that picture in training
+    made_for: MadeFor | None = None  # of a distilled one
 
     @property
     def conditions(self) -> int:

@@ -1,5 +1,6 @@
 """What `undiffuse train` is told: one YAML file, checked to the last key."""
 
+import copy
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -53,7 +54,9 @@ class ObjectiveConfig(Options):
     """What is learned: `label` trains the classifier of noisy images, the others denoise."""
 
     prediction: Literal["eps", "v", "x0", "edm", "label"]
-    weight: Literal["eps", "v", "x0", "edm", "min_snr"] | None = None  # None: the prediction's own
+    weight: Literal["eps", "v", "x0", "edm", "min_snr", "truncated_snr"] | None = (
+        None  # None: the prediction's own
+    )
     sigma_data: Annotated[float, pydantic.Field(gt=0)] = 0.5  # of edm
     schedule: Literal["linear", "cosine", "cos6", "quad", "sigmoid"] | None = None  # of eps, v, x0 and label
     timesteps: Annotated[int, pydantic.Field(ge=2, le=100_000)] = 1000
@@ -118,6 +121,37 @@ class RunConfig(Options):
     validate_images: Positive = 256
 
 
+class DistilConfig(Options):
+    """Whom a student learns from, and how; written by `undiffuse distil`."""
+
+    method: Literal["match", "progressive", "consistency"]
+    teacher: str  # a run, a file of weights, or a prior that comes with the package
+    sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]  # of the teacher's weights
+    share: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0  # of the first teacher's parameters
+    guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0  # of the teacher's answers
+    truth: Annotated[float, pydantic.Field(ge=0, le=1)] = (
+        0.0  # of match: share of the clean image in the loss
+    )
+    sigmas: tuple[Annotated[float, pydantic.Field(gt=0)], ...] | None = (
+        None  # levels to step on, without the 0: of progressive the teacher's, of consistency the student's
+    )
+    tuning: bool = False  # of consistency: from the data alone, not along the teacher's path
+
+    @pydantic.model_validator(mode="after")
+    def _complete(self) -> "DistilConfig":
+        if (self.sigmas is None) != (self.method == "match"):
+            raise ValueError(
+                f"method {self.method} with sigmas {self.sigmas}; expected them of all but match"
+            )
+        if self.method == "progressive" and len(self.sigmas or ()) % 2:
+            raise ValueError(f"{len(self.sigmas or ())} levels of the teacher; expected an even number")
+        if self.truth and self.method != "match":
+            raise ValueError(f"truth {self.truth:g} is of the method match; leave it out")
+        if self.tuning and (self.method != "consistency" or self.guidance != 1):
+            raise ValueError("tuning is of the method consistency, and without guidance; leave it out")
+        return self
+
+
 class TrainConfig(Options):
     """Everything that decides a training run."""
 
@@ -128,17 +162,23 @@ class TrainConfig(Options):
     objective: ObjectiveConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     train: RunConfig
+    distil: DistilConfig | None = None  # None: from data alone
 
 
 def read_train(path: Path, settings: Iterable[str] = ()) -> TrainConfig:
     """A YAML file, with `section.key=value` settings over it. ValueError in one line for whatever is wrong."""
-    tree = read_yaml(path)
+    return checked_train(read_yaml(path), settings, f"'{path}'")
+
+
+def checked_train(tree: dict[str, Any], settings: Iterable[str], owner: str) -> TrainConfig:
+    """A configuration from its tree, with settings over it; owner: whose it is, for messages."""
+    tree = copy.deepcopy(tree)
     for setting in settings:
         _set(tree, setting)
     try:
         return TrainConfig.model_validate(tree)
     except pydantic.ValidationError as error:
-        raise ValueError(explain(error, f"'{path}'", TrainConfig)) from None
+        raise ValueError(explain(error, owner, TrainConfig)) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from typing import Any, cast
 
 from torch import nn
 
-from undiffuse.app.priors import open_prior
+from undiffuse.app.priors import Opened, open_prior
+from undiffuse.app.train import students
 from undiffuse.app.train.targets import ClassifierTarget, DenoiserTarget, Held, Target
 from undiffuse.checkpoints import NoisyClassifierConfig, PriorConfig
 from undiffuse.config import TrainConfig
@@ -29,17 +30,20 @@ def denoiser(
     config: TrainConfig, training: Dataset, held: Held, classes: tuple[str, ...] | None
 ) -> tuple[Objective, Target]:
     """A prior, what it learns, and what is looked at meanwhile."""
-    description = describe(config, training, classes)
+    teacher = None if config.distil is None else students.open_teacher(config)
+    description = describe(config, training, classes, teacher)
     prior = description.build()
     _check_size(config, prior.net)
     if config.train.start is not None:
         _start_from(config.train.start, prior)
+    elif teacher is not None:
+        students.begin(prior, teacher)
     condition = None
     if description.low_res is not None:
         shape = (training.channels, config.data.size, config.data.size)
         condition = LowRes(description.low_res, shape, augmentation=description.augmentation)
     target = DenoiserTarget(description, held, condition, pictures=config.train.pictures)
-    return objective_of(config, prior, description, condition), target
+    return objective_of(config, prior, description, condition, teacher), target
 
 
 def _start_from(source: str, prior: Prior) -> None:
@@ -88,8 +92,13 @@ def _check_size(config: TrainConfig, net: nn.Module) -> None:
         )
 
 
-def describe(config: TrainConfig, training: Dataset, classes: tuple[str, ...] | None) -> PriorConfig:
+def describe(
+    config: TrainConfig, training: Dataset, classes: tuple[str, ...] | None, teacher: Opened | None = None
+) -> PriorConfig:
     """What the weights will need to be a prior again."""
+    if teacher is not None and teacher.config is not None:
+        students.check_taught(config, teacher.config, training, config.conditioning.classes)
+        return students.describe_student(config, teacher.config)
     asked, conditioning, objective = config.network, config.conditioning, config.objective
     if asked["name"] != "photo" and objective.prediction == "edm":
         raise ValueError(
@@ -136,13 +145,20 @@ def _check_classes(training: Dataset, count: int, names: tuple[str, ...] | None)
 
 
 def objective_of(
-    config: TrainConfig, prior: Prior, description: PriorConfig, condition: LowRes | None
+    config: TrainConfig,
+    prior: Prior,
+    description: PriorConfig,
+    condition: LowRes | None,
+    teacher: Opened | None = None,
 ) -> Objective:
     """What training lowers."""
     objective = config.objective
     name = objective.weight or objective.prediction
     # EDM's: unit error of the raw network at every level, for this data's deviation.
-    weight = partial(edm, data_std=objective.sigma_data) if name == "edm" else WEIGHTS[name]
+    weight = partial(edm, data_std=description.sigma_data) if name == "edm" else WEIGHTS[name]
+    schedule = None if objective.schedule is None else description.discrete()
+    if teacher is not None:
+        return students.lesson(config, prior, teacher, weight, draws(config, schedule), condition)
     dropout = config.conditioning.dropout if description.null_class else 0.0
     if objective.learned_variance:
         if objective.log_sigma is not None:
@@ -157,8 +173,7 @@ def objective_of(
             label_dropout=dropout,
             condition=condition,
         )
-    draw = draws(config, None if objective.schedule is None else description.discrete())
-    return Denoising(prior, draw, weight, label_dropout=dropout, condition=condition)
+    return Denoising(prior, draws(config, schedule), weight, label_dropout=dropout, condition=condition)
 
 
 def draws(config: TrainConfig, schedule: DiscreteSchedule | None) -> DrawSigma:

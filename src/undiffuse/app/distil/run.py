@@ -1,0 +1,77 @@
+"""Train the students one after the other; stop when asked, and go on as if nothing had been."""
+
+from collections.abc import Iterator
+
+from undiffuse.app import outputs
+from undiffuse.app.distil.plan import Plan, Stage, read
+from undiffuse.app.distil.table import STUDENTS, Row, rows, write
+from undiffuse.app.events import Done, Event, Note, Saved
+from undiffuse.app.train import run as training
+from undiffuse.app.train.folder import CONFIG
+from undiffuse.config.distil import DistilConfig
+from undiffuse.distil.students import parameters
+
+
+def run(config: DistilConfig, *, resume: bool = False, dry: bool = False) -> Iterator[Event]:
+    """Each student is a run folder like any other, in one folder with students.csv. The result: rows of the table.
+
+    ValueError for bad input, before the first is trained. Asked to stop, the student of the moment saves, and
+    KeyboardInterrupt is raised; `resume` passes over those that are ready.
+    """
+    plan = read(config)
+    whole = parameters(plan.described)
+    yield Note(f"{plan.teacher}, {whole:,} parameters, teaches {len(plan.stages)}")
+    for stage in plan.stages:
+        yield Note(told(stage, whole))
+    _check(plan, resume)
+    if dry:
+        yield from _tried(plan)
+        return
+    outputs.make_folder(plan.out)
+    for number, stage in enumerate(plan.stages):
+        folder = plan.out / stage.name
+        yield Note(f"student {number + 1} of {len(plan.stages)}: {stage.name}")
+        asked = stage.config(config.settings)
+        again = resume and (folder / CONFIG).exists()
+        for event in training(asked, folder, resume=again, device=config.device):
+            if not isinstance(event, Done):
+                yield event
+    found: list[Row] = rows(plan)
+    yield Saved(write(plan.out / STUDENTS, found))
+    yield Done(found)
+
+
+def told(stage: Stage, whole: int) -> str:
+    """A student in a line: what it is, and what it learns."""
+    lesson, network = stage.tree["distil"], stage.network.network
+    sizes = ", ".join(
+        f"{key} {network[key]}" for key in ("width", "widths", "multipliers", "blocks") if key in network
+    )
+    line = f"{stage.name}: {stage.parameters:,} parameters, {stage.parameters / whole:.3g} of the teacher's ({sizes})"
+    if lesson["method"] == "progressive":
+        count = len(lesson["sigmas"])
+        line += f", {count} steps of DDIM in {count // 2}"
+    if lesson["method"] == "consistency":
+        line += f", {len(lesson['sigmas'])} steps from sigma {lesson['sigmas'][0]:.4g}"
+    guidance = "" if lesson.get("guidance", 1.0) == 1 else f", guidance {lesson['guidance']:g} built in"
+    return f"{line}{guidance}; {stage.tree['train']['steps']} training steps"
+
+
+def _check(plan: Plan, resume: bool) -> None:
+    """Nothing is begun over what is there, or on settings that do not go together."""
+    held = [stage.name for stage in plan.stages if (plan.out / stage.name / CONFIG).exists()]
+    if held and not resume:
+        raise ValueError(
+            f"'{plan.out}' already holds {', '.join(held[:5])}; add --resume to go on, or choose another with --out"
+        )
+    plan.stages[0].config(plan.config.settings)
+
+
+def _tried(plan: Plan) -> Iterator[Event]:
+    """A few steps of each student that learns from the teacher itself."""
+    for stage in plan.stages:
+        if stage.teacher == plan.config.teacher and stage.start is None:
+            config = stage.config(plan.config.settings)
+            for event in training(config, plan.out / stage.name, dry=True, device=plan.config.device):
+                if not isinstance(event, Done):
+                    yield event

@@ -1,0 +1,59 @@
+"""What `undiffuse distil` is told."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+
+from undiffuse.config.options import Options
+
+Share = Annotated[float, pydantic.Field(gt=0, le=1)]  # of the teacher's parameters
+Steps = Annotated[int, pydantic.Field(ge=1, le=100_000)]
+FIRST = {"progressive": 64}  # steps that halving begins at, unless said
+COST = {
+    "match": 1.0,
+    "progressive": 0.25,
+    "consistency": 0.5,
+}  # training steps, as a share of the teacher's own
+
+
+class DistilConfig(Options):
+    """Everything that decides which students are made, and how."""
+
+    teacher: str  # a run's folder, a file of weights, or a prior that comes with the package
+    config: Path | None = None  # of training, where the teacher is no run: its data and its optimiser
+    settings: tuple[str, ...] = ()  # section.key=value over it, for every student
+    sizes: tuple[Share, ...] = ()
+    method: Literal["match", "progressive", "consistency"] = "match"
+    to_steps: Steps | None = None  # of sampling, by the last student
+    from_steps: Steps | None = None  # of progressive: of the teacher
+    grid: Literal["karras", "timesteps"] | None = None  # None: timesteps for a teacher that knows them
+    steps: Steps | None = None  # of training, for each student
+    guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0
+    truth: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0
+    tuning: bool = False
+    out: Path | None = None  # None: runs/students/NAME
+    device: str = "auto"
+
+    @pydantic.model_validator(mode="after")
+    def _complete(self) -> "DistilConfig":
+        stepping = self.method != "match"
+        if stepping and self.to_steps is None:
+            raise ValueError(f"--method {self.method} needs --to-steps, such as --to-steps 4")
+        if not stepping and self.to_steps is not None:
+            raise ValueError(
+                f"--to-steps {self.to_steps} without --method; choose progressive or consistency"
+            )
+        if not stepping and not self.sizes:
+            raise ValueError("nothing asked for; give --sizes 0.1,0.3, or --method progressive --to-steps 4")
+        if len(self.sizes) > 1 and stepping:
+            raise ValueError(f"{len(self.sizes)} sizes with --method {self.method}; give one with --size")
+        if self.from_steps is not None and self.method != "progressive":
+            raise ValueError(f"--from-steps {self.from_steps} is of --method progressive; leave it out")
+        if self.grid is not None and self.method != "progressive":
+            raise ValueError(f"--grid {self.grid} is of --method progressive; leave it out")
+        if self.truth and not self.sizes:
+            raise ValueError(f"--truth {self.truth:g} is of students of a size; give it with --sizes")
+        if self.tuning and (self.method != "consistency" or self.guidance != 1):
+            raise ValueError("--tuning is of --method consistency, without --guidance; leave it out")
+        return self

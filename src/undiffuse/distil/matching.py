@@ -1,0 +1,55 @@
+"""Distillation by levels: the student answers as the teacher does, at every noise level."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from undiffuse.distil.teacher import Held, Teacher, check_dropout
+from undiffuse.priors.prior import Prior
+from undiffuse.training.conditioning import LowRes
+from undiffuse.training.draws import DrawSigma
+from undiffuse.training.objective import Denoising, Weight
+
+
+class Matching(Denoising):
+    """weight(sigma) times (1 - truth) |student - teacher|^2 + truth |student - x0|^2, means over the image.
+
+    The teacher's answer is E[x0 | x], as good as the teacher is: the minimum is that of denoising, without the
+    scatter of x0 about it. `truth` is the share of the clean image, for a teacher that is not to be followed all
+    the way. A guided teacher allows no label_dropout, as the student's answer is the guided one: ValueError.
+    """
+
+    def __init__(
+        self,
+        student: Prior,
+        teacher: Teacher,
+        draw_sigma: DrawSigma,
+        weight: Weight,
+        *,
+        truth: float = 0.0,
+        label_dropout: float = 0.0,
+        condition: LowRes | None = None,
+    ):
+        super().__init__(student, draw_sigma, weight, label_dropout=label_dropout, condition=condition)
+        check_dropout(teacher, label_dropout)
+        if not 0 <= truth <= 1:
+            raise ValueError(f"truth = {truth:g}; expected a share of the loss, 0 to 1")
+        self.teacher, self.truth = Held(teacher, student), truth
+
+    def _losses(
+        self, clean: Tensor, labels: Tensor | None, cond: Tensor | None, sigma: Tensor, n: Tensor
+    ) -> Tensor:
+        level = sigma.reshape(-1, 1, 1, 1).to(clean)
+        x = clean + level * n
+        with torch.no_grad():
+            taught = self.teacher(x, level, labels, cond)
+        found = self.model(x, level, labels, cond)
+        error = (1 - self.truth) * (found - taught).square()
+        if self.truth > 0:
+            error = error + self.truth * (found - clean).square()
+        return (self.weight(level) * error).flatten(1).mean(1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Matching":
+        self.teacher.moved(fn)
+        return super()._apply(fn, recurse)
