@@ -78,8 +78,13 @@ class Subjects:
         yield from sample(subject.plan.step(pictures, noise, self.device), x, self.sigmas)
 
 
-def open_subjects(config: AnalyseConfig, texts: Sequence[str]) -> Generator[Event, None, Subjects]:
-    """Open the priors by their names, files or runs' folders. Yields notes; ValueError if they cannot be compared."""
+def open_subjects(
+    config: AnalyseConfig, texts: Sequence[str], *, drawing: bool = True
+) -> Generator[Event, None, Subjects]:
+    """Open the priors by their names, files or runs' folders. Yields notes; ValueError if they cannot be compared.
+
+    drawing: whether they will draw config.n pictures; then a note says how.
+    """
     opened: list[Opened] = []
     for text in texts:
         yield from announced(text)
@@ -87,7 +92,8 @@ def open_subjects(config: AnalyseConfig, texts: Sequence[str]) -> Generator[Even
     found = compared(config, opened)
     for one in opened:
         yield from (Note(note) for note in one.notes())
-    yield Note(told(found))
+    if drawing:
+        yield Note(told(found))
     return found
 
 
