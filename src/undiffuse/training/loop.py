@@ -2,7 +2,8 @@
 
 Everything random is a function of the seed and of how many images have been seen: image k of the run gets the same
 data, noise level, noise and dropped label whatever the batch size, the number of processes or the point of resuming.
-Dropout masks are drawn for all images at once: they stay for any point of resuming, at one batch size.
+Dropout masks are drawn for all images at once: they stay for any point of resuming, at one batch size. So does the
+stage of an objective that has stages (`Staged`), which is that of the step's first image.
 """
 
 import math
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from undiffuse.core.noise import SeededNoise, image_seed, image_seeds
 from undiffuse.training.ema import EMA
-from undiffuse.training.objective import Objective
+from undiffuse.training.objective import Objective, Staged
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -84,6 +85,8 @@ def train(
     while images_seen < images:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * recipe.rate(images_seen)
+        if isinstance(objective, Staged):
+            objective.images_seen = images_seen
         mine = range(images_seen + rank, images_seen + recipe.batch, world)
         loss = _backward(prepared, data, mine, recipe, accelerator)
         norm = float(cast(Tensor, accelerator.clip_grad_norm_(prepared.parameters(), recipe.clip)))

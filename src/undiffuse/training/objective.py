@@ -5,7 +5,7 @@ error d of x0hat is an error d / sigma of eps and d sqrt(1 + sigma^2) / sigma of
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,13 @@ class Objective(Protocol):
     def __call__(
         self, clean: Tensor, labels: Tensor | None, noise: Noise, /
     ) -> Tensor: ...  # (B,), one loss an image
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """An objective that changes as training goes on. The loop tells it how far it is, before each step."""
+
+    images_seen: int  # by all processes, at the start of the step
 
 
 class Denoising(nn.Module):
