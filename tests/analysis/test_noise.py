@@ -58,7 +58,7 @@ def test_slope_of_a_wrong_variance(wrong):
     right = (wrong**2 + sigma**2) / (D**2 + sigma**2)
     assert abs(found.slope.value - right) < 5 * found.slope.deviation
     assert abs(right - 1) > 20 * found.slope.deviation  # so that the test can fail
-    assert (found.size.value > found.right_size) == (wrong < D)
+    assert found.right_size is not None and (found.size.value > found.right_size) == (wrong < D)
 
 
 def test_bias_of_a_wrong_mean():
@@ -97,6 +97,12 @@ def test_one_who_says_no_noise():
     found = level(seen(x0, n, 0.4, x0 + 0.4 * n), 0.4)
     assert found.eps.value == pytest.approx(n.square().mean().sqrt().item(), rel=1e-12)
     assert found.size.value == pytest.approx(0, abs=1e-15)
+
+
+def test_no_right_size_for_an_error_larger_than_the_noise():
+    x0, n = data()
+    found = level(seen(x0, n, 0.4, x0 + 0.5 * n.roll(1, 0)), 0.4)
+    assert found.eps.value > 1 and found.right_size is None
 
 
 def test_identical_models_have_identical_numbers():

@@ -52,7 +52,9 @@ class Level:
     bias: Value  # mean of e: brightness that is added
     pattern: float  # share of the mean of e^2 that is the same in all images; 0 for E[x0 | x], 1 for a fixed offset
     size: Value  # root mean square of x - x0hat, over sigma
-    right_size: float  # what that would be if this error were that of E[x0 | x]
+    right_size: (
+        float | None
+    )  # what that would be if this error were that of E[x0 | x]; None: it is too large for that
     slope: Value  # of eps on epshat: 1 for E[x0 | x]; above it the denoiser takes too little noise away
     error_white: Whiteness | None
     said_white: Whiteness | None
@@ -132,7 +134,7 @@ def level(found: Seen, sigma: float) -> Level:
         bias=_value(found.error),
         pattern=pattern,
         size=_root(size),
-        right_size=max(0.0, 1 - square.value / sigma**2) ** 0.5,
+        right_size=(1 - square.value / sigma**2) ** 0.5 if square.value <= sigma**2 else None,
         slope=Value(
             slope, _value(found.agreed - slope * found.said).deviation / size.value if size.value else 0.0
         ),

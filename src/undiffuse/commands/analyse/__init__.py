@@ -2,12 +2,13 @@
 
 import typer
 
+from undiffuse.commands.analyse import noise
+
 app = typer.Typer()
 analyse = typer.Typer(invoke_without_command=True)
 app.add_typer(analyse, name="analyse")
-rooms: tuple[typer.Typer, ...] = ()
-for room in rooms:
-    analyse.add_typer(room)
+for room in (noise,):
+    analyse.add_typer(room.app)
 
 
 @analyse.callback()
