@@ -15,6 +15,7 @@ STOCHASTIC = {
     "ddim eta 0.5": ("ddim", {"eta": 0.5}),
     "ancestral small": ("ancestral", {}),
     "churn": ("churn", {"steps": 8, "s_noise": 1.0}),
+    "consistency": ("consistency", {}),
 }
 
 

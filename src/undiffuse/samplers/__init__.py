@@ -3,6 +3,7 @@
 from undiffuse.registry import SAMPLERS
 from undiffuse.samplers.ancestral import ancestral
 from undiffuse.samplers.churn import churn
+from undiffuse.samplers.consistency import consistency
 from undiffuse.samplers.ddim import ddim
 from undiffuse.samplers.dpmpp_2m import dpmpp_2m
 from undiffuse.samplers.dpmpp_3m import dpmpp_3m
@@ -20,4 +21,4 @@ SAMPLERS.preset(
     "dpmpp", "dpmpp_2m", summary="short for dpmpp_2m, DPM-Solver++(2M)", example="--sampler dpmpp"
 )
 
-__all__ = ["ancestral", "churn", "ddim", "dpmpp_2m", "dpmpp_3m", "euler", "heun"]
+__all__ = ["ancestral", "churn", "consistency", "ddim", "dpmpp_2m", "dpmpp_3m", "euler", "heun"]
