@@ -40,7 +40,7 @@ class Geometry:
 
     @property
     def curvature(self) -> Tensor:
-        """(T - 2, n): angle over the mean length of the two steps: 1 / r on a circle whose radius is r by the same measure.
+        """(T - 2, n): angle over the mean length of two steps: 1 / r on a circle of radius r by the same measure.
 
         In radians for each unit of length; NaN beside a step of length 0.
         """

@@ -104,8 +104,8 @@ def command(name: str, config: ReportConfig) -> str:
         if field in config.POSITIONAL or value is None or value == about.default:
             continue
         flag = "--" + field.replace("_", "-")
-        if value is True:
-            words.append(flag)
+        if isinstance(value, bool):
+            words.append(flag if value else "--no-" + field.replace("_", "-"))
         else:
             words += [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
     return shlex.join(words)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from undiffuse.app import machine
 from undiffuse.app.events import Event, Note
+from undiffuse.app.methods import explicit
 from undiffuse.app.priors import LOWEST, Opened, announced, highest, open_prior
 from undiffuse.app.sample.plan import HIGHEST, Plan, batch_size, plan_with
 from undiffuse.config import SampleConfig, explain
@@ -17,6 +18,9 @@ from undiffuse.core.grids import karras
 from undiffuse.core.loop import sample
 from undiffuse.core.noise import SeededNoise
 from undiffuse.core.state import Denoise, State
+from undiffuse.registry import SAMPLERS
+
+ALIKE = 1e-6  # of two levels that count as one: headers and grids round differently
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,11 @@ class Subject:
         return self.plan.opened
 
     @property
+    def sigmas(self) -> Tensor:
+        """The levels that it visits: the shared ones, or of a distilled prior those that it was made for."""
+        return self.plan.sigmas
+
+    @property
     def parameters(self) -> int:
         """Numbers that were trained; 0 of a prior in closed form."""
         prior = self.opened.prior
@@ -45,7 +54,9 @@ class Subjects:
     members: tuple[Subject, ...]
     config: AnalyseConfig
     shape: tuple[int, ...]  # (C, H, W)
-    sigmas: Tensor  # (steps + 1,) float64, from the highest to 0, in [-1, 1] units
+    sigmas: (
+        Tensor  # (steps + 1,) float64, from the highest to 0, in [-1, 1] units; all own levels are among them
+    )
     device: torch.device
 
     @property
@@ -64,18 +75,22 @@ class Subjects:
 
     def start(self, pictures: list[int]) -> Tensor:
         """(B, C, H, W) at sigmas[0] on the device: a function of the seed and the picture's number alone."""
-        noise = self.teacher.plan.noise(pictures)
-        return self.sigmas[0].item() * noise(torch.empty(len(pictures), *self.shape)).to(self.device)
+        return self._begin(self.teacher.plan, self.sigmas, pictures)[0]
 
     def denoise(self, subject: Subject, pictures: list[int]) -> Denoise:
         """The denoiser for these pictures' classes."""
         return subject.plan.denoise(pictures, self.device)
 
     def states(self, subject: Subject, pictures: list[int]) -> Iterator[State]:
-        """From noise to pictures by the sampler that was asked for: states at all of `sigmas`, in order."""
-        noise = SeededNoise([]) if not pictures else subject.plan.noise(pictures)
-        x = self.sigmas[0].item() * noise(torch.empty(len(pictures), *self.shape)).to(self.device)
-        yield from sample(subject.plan.step(pictures, noise, self.device), x, self.sigmas)
+        """From noise to pictures by the subject's sampler: states at all of its levels, in order."""
+        plan = subject.plan
+        x, noise = self._begin(plan, plan.sigmas, pictures)
+        yield from sample(plan.step(pictures, noise, self.device), x, plan.sigmas)
+
+    def _begin(self, plan: Plan, sigmas: Tensor, pictures: list[int]) -> tuple[Tensor, SeededNoise]:
+        noise = plan.noise(pictures)
+        x = sigmas[0].item() * noise(torch.empty(len(pictures), *self.shape))
+        return x.to(self.device), noise
 
 
 def open_subjects(
@@ -105,8 +120,9 @@ def compared(config: AnalyseConfig, opened: Sequence[Opened]) -> Subjects:
     for plan in plans[1:]:
         _check_alike(plans[0], plan)
     shape = plans[0].shape
-    sigmas = shared_levels(opened, shape, config.steps)
-    plans = [replace(plan, sigmas=sigmas, grid="karras") for plan in plans]
+    own = [own_plan(plan) for plan in plans]
+    sigmas = merged(shared_levels(opened, shape, config.steps), [plan.sigmas for plan in own if plan])
+    plans = [mine or replace(plan, sigmas=sigmas) for plan, mine in zip(plans, own, strict=True)]
     for plan in plans:
         plan.to(device)
     members = tuple(Subject(label, plan) for label, plan in zip(names(opened), plans, strict=True))
@@ -117,10 +133,15 @@ def told(subjects: Subjects) -> str:
     """What is done with them, in words."""
     low, high = subjects.sigmas[-2].item() / 2, subjects.sigmas[0].item() / 2
     size = "x".join(map(str, subjects.shape[1:]))
+    own = [
+        f"{subject.label} at the {len(subject.sigmas) - 1} that it was made for"
+        for subject in subjects.members
+        if len(subject.sigmas) != len(subjects.sigmas)
+    ]
     return (
         f"{', '.join(subject.label for subject in subjects.members)}: {subjects.config.n} pictures of {size} from the "
         f"same noise, {subjects.config.sampler}, {len(subjects.sigmas) - 1} levels from {high:.3g} to {low:.2g} "
-        "(white - black = 1)"
+        f"(white - black = 1)" + (f"; {'; '.join(own)}" if own else "")
     )
 
 
@@ -133,6 +154,26 @@ def shared_levels(opened: Sequence[Opened], shape: Sequence[int], steps: int) ->
             f"the priors have no noise levels in common: one begins at {low:g}, another ends at {high:g}"
         )
     return karras(steps, sigma_min=low, sigma_max=high)
+
+
+def own_plan(plan: Plan) -> Plan | None:
+    """With the sampler and the levels that a distilled prior was made for; None for priors that know all levels."""
+    made_for = None if plan.opened.config is None else plan.opened.config.made_for
+    if made_for is None or made_for.sigmas is None or made_for.sampler is None:
+        return None
+    return replace(plan, entry=SAMPLERS[made_for.sampler], options={}, sigmas=explicit(made_for.sigmas))
+
+
+def merged(sigmas: Tensor, own: Sequence[Tensor]) -> Tensor:
+    """The levels of a grid and those of others, falling to 0; of two that are as good as one the others' counts.
+
+    No level is added above the grid's first: a prior that is asked to begin there may know no higher one.
+    """
+    if not own:
+        return sigmas
+    extra = torch.cat([levels[levels <= sigmas[0] * (1 + ALIKE)] for levels in own]).unique()
+    apart = ((sigmas[:, None] - extra).abs() > ALIKE * sigmas[:, None]).all(1)
+    return torch.cat([sigmas[apart], extra]).sort(descending=True).values
 
 
 def names(opened: Sequence[Opened]) -> list[str]:
@@ -152,13 +193,19 @@ def _plan(config: AnalyseConfig, opened: Opened) -> Plan:
     label = None if config.label == "none" and opened.num_classes is None else config.label
     given = {
         "prior": opened.name, "n": config.n, "seed": config.seed, "label": label, "sampler": config.sampler,
-        "steps": config.steps, "size": config.size, "batch": config.batch, "guidance": config.guidance,
+        "steps": config.steps, "size": config.size, "batch": config.batch, "guidance": _guidance(config, opened),
         "grid": "karras",
     }  # fmt: skip
     try:
         return plan_with(opened, SampleConfig(**given))
     except pydantic.ValidationError as error:
         raise ValueError(explain(error, "analyse", SampleConfig)) from None
+
+
+def _guidance(config: AnalyseConfig, opened: Opened) -> float:
+    """1 for a prior that has its guidance built in."""
+    made_for = None if opened.config is None else opened.config.made_for
+    return config.guidance if made_for is None or made_for.guidance == 1 else 1.0
 
 
 def _options_for(text: str, config: AnalyseConfig) -> str | None:
