@@ -2,12 +2,12 @@
 
 import typer
 
-from undiffuse.commands.analyse import noise
+from undiffuse.commands.analyse import attention, noise
 
 app = typer.Typer()
 analyse = typer.Typer(invoke_without_command=True)
 app.add_typer(analyse, name="analyse")
-for room in (noise,):
+for room in (attention, noise):
     analyse.add_typer(room.app)
 
 
