@@ -136,3 +136,10 @@ def test_a_problem_with_holes_counts_no_filler():
     y = A(pictures(0)) + torch.where(A.support > 0, 0.0, 7.0)
     problem = Problem(A, y, 0.0)
     assert residual(split(A), pictures(0), problem.y, 0.0)[0, 0] == 0
+
+
+def test_a_move_below_the_floor_is_none():
+    by, large, small = split(build("deno", SHAPE)), pictures(0), 1e-6 * pictures(1)
+    parts = compared(by, large, small, floor=1e-5)
+    assert torch.equal(parts.data, torch.zeros_like(parts.data)) and parts.cosine.isnan().all()
+    assert torch.equal(parts.prior, compared(by, large, large).prior)

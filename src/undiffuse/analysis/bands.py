@@ -14,7 +14,7 @@ SAME = 1e-5  # of the largest singular value: nearer ones are one, for they diff
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Modes of like strength. high = low = 0: the null space, which the data says nothing about."""
+    """Modes of like strength. high = low = 0: those that are not `seen`, the null space and what rounding hides."""
 
     name: str
     low: float  # singular values
@@ -23,7 +23,7 @@ class Band:
 
     @property
     def unseen(self) -> bool:
-        """Whether no data reaches it."""
+        """Whether its modes cannot be told from what the data say nothing about."""
         return self.high == 0
 
 
@@ -68,7 +68,9 @@ class BySingularValue:
         ]
         ranges = [*zip(names, edges, strict=True)]
         if not seen.all():
-            ranges.append(("null space", (0.0, 0.0)))
+            weakest = s[seen].min().item() if seen.any() else 0.0
+            named = "null space" if (s[~seen] == 0).all() else f"s below {_number(weakest)}"
+            ranges.append((named, (0.0, 0.0)))
         sizes = torch.bincount(self.index.flatten(), minlength=len(ranges)).tolist()
         self.bands = tuple(
             Band(name, *edge, modes) for (name, edge), modes in zip(ranges, sizes, strict=True)
@@ -143,16 +145,25 @@ class Parts:
     share: Tensor
 
 
-def compared(by: Split, prior: Tensor | None, data: Tensor) -> Parts:
-    """The moves (B, C, H, W) by bands. prior = None: there was none, before the first estimate."""
+def compared(by: Split, prior: Tensor | None, data: Tensor, *, floor: float = 0.0) -> Parts:
+    """The moves (B, C, H, W) by bands. prior = None: there was none, before the first estimate.
+
+    floor: root mean square of a coefficient, [-1, 1] units, below which a move is rounding, and counts as none.
+    """
     modes = _sizes(by, data)
-    data2 = by.inner(data, data)
+    data2 = _above(by.inner(data, data), floor**2 * modes)
     if prior is None:
         nothing = torch.full_like(data2, math.nan)
         return Parts(nothing, (data2 / modes).sqrt(), nothing, nothing)
-    prior2, both = by.inner(prior, prior), by.inner(prior, data)
-    cosine = both / (prior2 * data2).sqrt()  # 0 / 0 is nan: no direction
+    prior2, both = _above(by.inner(prior, prior), floor**2 * modes), by.inner(prior, data)
+    cosine = torch.where(
+        (prior2 > 0) & (data2 > 0), (both / (prior2 * data2).sqrt()).clamp(-1, 1), math.nan
+    )  # no direction
     return Parts((prior2 / modes).sqrt(), (data2 / modes).sqrt(), cosine, data2 / (prior2 + data2))
+
+
+def _above(squares: Tensor, limit: Tensor) -> Tensor:
+    return torch.where(squares > limit, squares, 0.0)
 
 
 def residual(by: Split, x: Tensor, y: Tensor, sigma_y: float) -> Tensor:
