@@ -312,6 +312,12 @@ def check_guidance(opened: Opened, label: int | None, guidance: float) -> None:
         raise ValueError(f"--classifier {opened.guide.name} guides towards a class; give it with --label")
     if guidance == 1:
         return
+    made_for = None if opened.config is None else opened.config.made_for
+    if made_for is not None and made_for.guidance != 1:
+        raise ValueError(
+            f"--guidance {guidance:g}; the prior '{opened.name}' has guidance {made_for.guidance:g} built in: "
+            "leave it out"
+        )
     if prior is None or label is None:
         raise ValueError(f"--guidance {guidance:g} is towards a class; give it with --label, or leave it out")
     class_guided(prior, torch.tensor([label]), scale=guidance)

@@ -56,7 +56,8 @@ def run(config: CompareConfig) -> Iterator[Event]:
     machine.keep_freed()
     opened.denoise.to(device)
     plan, members = contenders[0].plan, list(range(config.n))
-    yield from (Note(note) for note in opened.notes())
+    told = dict.fromkeys(note for one in contenders for note in one.plan.notes())
+    yield from (Note(note) for note in told)
     yield Note(f"{plan.asked()}: {len(contenders)} samplers, {config.n} pictures each from the same noise")
     _warm(plan, members, device)
     exact = (yield from _fine(plan, members, config, device)) if config.fine else None

@@ -16,6 +16,7 @@ from undiffuse.core.grids import from_timesteps
 from undiffuse.distil import halvings
 from undiffuse.distil.students import parameters, student
 
+LEVELS = (-1.1, 2.0)  # mean and deviation of ln sigma for consistency (Geng et al. 2024)
 HIGHEST = 160.0  # sigma that steps begin at, at most; as of samples
 
 
@@ -162,6 +163,8 @@ def _stage(
     objective = {**base["objective"], "learned_variance": False}
     if method == "progressive":
         objective["weight"] = "truncated_snr"
+    if method == "consistency":
+        objective |= {"weight": None, "log_sigma": LEVELS}
     run = {
         **base["train"],
         "steps": steps,

@@ -23,6 +23,7 @@ from undiffuse.app.sample.guided import Guidance, check_levels, read_guidance
 from undiffuse.app.sample.preset import SamplerPreset, read_preset
 from undiffuse.app.sample.shape import shape_of
 from undiffuse.app.sample.start import Start, read_start
+from undiffuse.app.sample.student import own_steps, warnings
 from undiffuse.config import SampleConfig, from_term, options, parse_term
 from undiffuse.core.grids import from_timesteps, karras
 from undiffuse.core.noise import SeededNoise, image_seed, image_seeds
@@ -61,6 +62,10 @@ class Plan:
         told = ", ".join(f"{name}={value}" for name, value in self.options.items())
         steps = f"{len(self.sigmas) - 1} steps from sigma {self.sigmas[0].item():.4g}"
         return f"{self.entry.name}({told}), {steps}"
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user is to know of the prior, and of these steps."""
+        return (*self.opened.notes(), *warnings(self.opened, self.entry.name, self.sigmas))
 
     def asked(self) -> str:
         """The prior and its classes, in words."""
@@ -153,8 +158,12 @@ def plan_with(opened: Opened, config: SampleConfig) -> Plan:
     if opened.guide is not None:
         opened.guide.check_size(*shape[1:])
     preset = read_preset(config, opened)
-    entry, chosen = _sampler(config, preset)
-    sigmas, grid = _grid(opened, config, entry, shape, start) if preset is None else _levels(preset)
+    if preset is None and (own := own_steps(opened, config)) is not None:
+        entry, chosen, sigmas = SAMPLERS[own[0]], {}, own[1]
+        grid: str | list[float] = sigmas[:-1].tolist()
+    else:
+        entry, chosen = _sampler(config, preset)
+        sigmas, grid = _grid(opened, config, entry, shape, start) if preset is None else _levels(preset)
     guidance = read_guidance(opened, config, labels)
     check_levels(guidance, shape, sigmas)
     if start is not None:

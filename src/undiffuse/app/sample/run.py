@@ -96,7 +96,7 @@ def _of_the_path(plan: Plan, out: Path, missing: Collection[int]) -> list[int]:
 
 
 def _before(plan: Plan, missing: list[int], mine: Shard) -> Iterator[Event]:
-    yield from (Note(note) for note in plan.opened.notes())
+    yield from (Note(note) for note in plan.notes())
     yield Note(f"{plan.asked()}, {plan}")
     if mine.world > 1:
         yield Note(f"{mine.world} processes")

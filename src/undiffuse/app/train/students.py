@@ -9,8 +9,9 @@ from undiffuse.checkpoints import PriorConfig
 from undiffuse.checkpoints.native import MadeFor
 from undiffuse.config import TrainConfig
 from undiffuse.data import Dataset
-from undiffuse.distil import Guided, Progressive
+from undiffuse.distil import Consistency, Guided, Progressive, Stages
 from undiffuse.distil.matching import Matching
+from undiffuse.distil.stages import LAST
 from undiffuse.distil.students import inherit
 from undiffuse.priors import Prior
 from undiffuse.training import LowRes, Objective
@@ -133,4 +134,8 @@ def lesson(
         assert distil.sigmas is not None
         sigmas = torch.tensor([*distil.sigmas, 0.0], dtype=torch.float64)
         return Progressive(student, taught, sigmas, weight, **told)
-    raise NotImplementedError
+    images = max(
+        1, config.train.steps * config.train.batch // (LAST + 1)
+    )  # as many stages as the authors' run
+    own = None if config.objective.weight is None else weight
+    return Consistency(student, None if distil.tuning else taught, draw_sigma, Stages(images), own, **told)
