@@ -110,17 +110,11 @@ def _joined(first: Shot, more: Shot) -> Shot:
 def section(found: Seen) -> Section:
     """Tables, figures and words."""
     layers = found.shots[0].layers
-    farthest = max(
-        ((shot.sigma, one) for shot in found.shots for one in shot.layers),
-        key=lambda pair: pair[1].distance.mean() / pair[1].even_distance,
-    )
-    nearest = min(
-        ((shot.sigma, one) for shot in found.shots for one in shot.layers),
-        key=lambda pair: pair[1].distance.mean() / pair[1].even_distance,
-    )
+    every = [(shot.sigma, one) for shot in found.shots for one in shot.layers]
+    ordered = sorted(every, key=lambda pair: pair[1].distance.mean().item() / pair[1].even_distance)
     summary = (
         f"{found.label}{found.about}: {len(layers)} layers attend, {sum(one.heads for one in layers)} heads in all. "
-        f"Farthest looks {_looks(*farthest)}, nearest {_looks(*nearest)}."
+        f"Nearest looks {_looks(*ordered[0])}, farthest {_looks(*ordered[-1])}."
     )
     notes = ["Attention shows what a layer compares, not what decides the picture."]
     if len(layers) > found.config.layers:
@@ -146,7 +140,7 @@ def section(found: Seen) -> Section:
 
 
 def _looks(sigma: float, one: Layer) -> str:
-    far = f"{one.distance.mean().item():.2g} pixels of {one.even_distance:.2g} for even attention"
+    far = f"{one.distance.mean().item():.3g} pixels, {one.even_distance:.3g} if even"
     return f"{one.name} at sigma {sigma / 2:.2g} ({far})"
 
 

@@ -25,7 +25,6 @@ def _entropy(shots: "Sequence[Shot]") -> Figure:
     canvas, axes = frame(7.6, 4.2)
     _curves(axes, shots, lambda one: one.entropy)
     axes.axhline(1, color=INK, linewidth=1, linestyle=":")
-    axes.set_ylim(0, 1.03)
     axes.set_ylabel("entropy of attention, even = 1")
     caption = (
         "How spread attention is: 1 (dotted) is even over all pixels, 0 is one pixel for each. Mean over pixels, heads "
@@ -41,7 +40,6 @@ def _distance(shots: "Sequence[Shot]") -> Figure:
     _curves(axes, shots, lambda one: one.distance)
     for even in sorted({round(one.even_distance, 6) for one in shots[0].layers}):
         axes.axhline(even, color=INK, linewidth=1, linestyle=":")
-    axes.set_ylim(bottom=0)
     axes.set_ylabel("distance of attention, pixels")
     caption = (
         "How far pixels look: mean distance between a pixel and what it attends to, in pixels of the picture. Dotted: "

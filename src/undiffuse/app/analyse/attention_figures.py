@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HEADS = 8  # that are shown one by one
 SIDE = 1.25  # inches of a picture
-HEAT = OKABE_ITO[1]  # of the overlay; its strength is the value
+HEAT = OKABE_ITO[1]  # of the overlay; its strength is what exceeds even attention
 STRONGEST = 0.9  # opacity of the largest value
 LUMA = (0.299, 0.587, 0.114)
 
@@ -92,7 +92,10 @@ def _heads(shots: "Sequence[Shot]", at: int, pixel: tuple[int, int]) -> Figure:
 
 
 def _scale() -> str:
-    return "Full colour is the largest value of a row, which stands beside it; 1 is even attention, none is no colour."
+    return (
+        "Coloured is what gets more than even attention, the stronger the more; full colour is the largest value of "
+        "the row, which stands beside it in multiples of even attention."
+    )
 
 
 def _title(layer: Layer) -> str:
@@ -132,7 +135,7 @@ def _maps(
             axes = panels[line, column]
             _picture(axes, shot.x0, grey=True)
             extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-            axes.imshow(values.numpy(), cmap=heat, vmin=0, vmax=max(largest, 1e-12), extent=extent)
+            axes.imshow(values.numpy(), cmap=heat, vmin=1, vmax=max(largest, 1 + 1e-6), extent=extent)
             if cross is not None:
                 axes.plot(cross[1], cross[0], marker="+", color="#56b4e9", markersize=9, markeredgewidth=1.8)
         _label(panels[line, 0], f"{label}\nup to {largest:.2g}")

@@ -24,6 +24,7 @@ COLUMNS = (
     "95 % of white noise below", "flatness of the prediction", "correlation of the prediction's neighbours",
 )  # fmt: skip
 NORMAL95 = 1.96
+CALIBRATED = 0.01  # of the slope, as a user reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +105,22 @@ def _found(label: str, levels: list[Level], found: Measured) -> str:
     first = next(iter(found.levels))
     one = _farthest(levels)
     slope = f"{one.slope.value:.3f} +- {NORMAL95 * one.slope.deviation:.2g}"
-    calibrated = f"the noise is {slope} times its prediction at sigma {one.sigma / 2:.2g}"
+    where = f"at sigma {one.sigma / 2:.2g}, where that is farthest from 1"
+    calibrated = f"the noise is {slope} times its prediction {where}"
+    if _excess(one) < CALIBRATED:
+        calibrated = f"calibrated to {100 * CALIBRATED:g} % at every level, as far as these pictures tell"
     if label == first:
-        return f"{label}: {calibrated}, where calibration is farthest off."
-    return (
-        f"{label}: {100 * (_ratio(levels, found.levels[first]) - 1):+.1f} % of {first}'s error; {calibrated}."
-    )
+        return f"{label}: {calibrated}."
+    return f"{label}: {100 * (_ratio(levels, found.levels[first]) - 1):+.1f} % of error beside {first}; {calibrated}."
 
 
 def _farthest(levels: list[Level]) -> Level:
     """Where the slope is farthest from 1, beyond its own uncertainty."""
-    return max(levels, key=lambda one: abs(one.slope.value - 1) - NORMAL95 * one.slope.deviation)
+    return max(levels, key=_excess)
+
+
+def _excess(one: Level) -> float:
+    return abs(one.slope.value - 1) - NORMAL95 * one.slope.deviation
 
 
 def _ratio(mine: list[Level], theirs: list[Level]) -> float:
