@@ -236,6 +236,32 @@ def test_the_end_of_a_path_is_itself(scaling):
         Consistency(Prior(Asked(EXACT), bare, channels=1), None, lognormal(), Stages())
 
 
+def test_no_network_is_believed_at_sigma_0():
+    """Where r = 0 the end is x_r itself, though the network says nan there, as one does that takes a logarithm."""
+
+    class Logarithmic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+        def forward(self, x, sigma, labels):
+            return self.gain * x + 0 * sigma.log().reshape(-1, 1, 1, 1)
+
+    student = Prior(Logarithmic(), bounded, channels=1)
+    levels = torch.tensor([0.1, 5.0], dtype=torch.float64)  # r = 0, and r > 0
+    schedule = Stages()
+    assert schedule.below(levels, 0)[0] == 0 < schedule.below(levels, 0)[1]
+    clean, noise = clean_of(2), SeededNoise(range(2))
+    noise(torch.empty(2, 2, dtype=torch.float64))
+    n = noise(clean)
+    objective = Consistency(student, None, lambda u: levels, schedule, WEIGHTS["x0"], distance=squared)
+    found = objective(clean, None, SeededNoise(range(2)))
+    gap = (levels - schedule.below(levels, 0)).reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(found, squared(gap * n), rtol=1e-9, atol=0)
+    found.sum().backward()
+    assert student.net.gain.grad.isfinite()
+
+
 class Dropping(nn.Module):
     """Answers with what dropout leaves of ones, and keeps it."""
 
