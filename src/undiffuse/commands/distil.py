@@ -1,5 +1,6 @@
 """`undiffuse distil`."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,7 +91,7 @@ def _print(rows: "list[Row]") -> None:
     for row in rows:
         errors = [f"{error:.4f}" for error in row.rms.values()]
         table.add_row(row.name, f"{row.parameters:,}", f"{row.share:.3g}", row.made_for, *errors)
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)  # a file has no edge
     console.print(table)
     console.print(
         "Last columns: error of x0 (RMS, white - black = 1) on held-out images, by sigma in [-1, 1] units."

@@ -19,6 +19,7 @@ LOG, CHECKS, MEMORY, TEXT = "log.csv", "validation.csv", "memory.csv", "train.lo
 MAY_CHANGE = ("train.steps", "train.log_every", "train.check_every", "train.keep_every", "train.save_minutes")
 MAY_CHANGE += ("train.precision", "train.compile", "train.channels_last", "train.part")  # how, not what
 MAY_CHANGE += ("train.pictures", "train.validate_images", "data.path", "data.workers", "data.licence")
+MAY_CHANGE += ("distil.teacher",)  # where it is: what it is, its sha256 says
 
 
 class Table:

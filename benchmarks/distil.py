@@ -1,0 +1,162 @@
+"""Are four steps of a distilled student as good as sixteen of its teacher? On Fashion-MNIST, by class.
+
+    undiffuse train configs/train/fashion_mnist.yaml --set data.path=FOLDER
+    python benchmarks/distil.py runs/fashion_mnist --data FOLDER [--out runs/students/distil] [--steps 800]
+
+Trains the students itself, as `undiffuse distil RUN --method progressive --to-steps 4 --from-steps 16 --guidance 2`
+does (goes on where it was stopped; nothing is trained if they are there), and counts the CPU minutes of that. Then
+the recogniser of benchmarks/fashion_mnist.py, trained on real images, is shown samples of every class from the same
+noise: of the teacher with and without guidance at 16, 8 and 4 steps of DDIM and of DPM-Solver++(2M), and of each
+student on its own steps. A student answers with the guidance built in: one network call a step, where the guided
+teacher needs two. Writes benchmarks/results/distil.json and the table that it prints (.md).
+"""
+
+import argparse
+import json
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from fashion_mnist import DATA, LOWEST, NAMES, NEEDED, Labelled, measured, real, recogniser
+from torch import Tensor
+
+from undiffuse.app.distil import run
+from undiffuse.app.events import Note
+from undiffuse.checkpoints import load
+from undiffuse.config.distil import DistilConfig
+from undiffuse.core.grids import karras
+from undiffuse.core.loop import last, sample
+from undiffuse.core.noise import SeededNoise, image_seeds
+from undiffuse.priors import Prior, class_guided
+from undiffuse.registry import SAMPLERS
+
+STEPS = (16, 8, 4)
+SPENT = "cpu_minutes.json"  # of training, beside the students: it may take several runs
+
+
+@torch.no_grad()
+def drawn(prior: Prior, sigmas: Tensor, sampler: str, scale: float, count: int, seed: int) -> Labelled:
+    """`count` samples of every class, in the levels that eight bits keep."""
+    labels, parts = torch.arange(len(NAMES)).repeat_interleave(count), []
+    for rows in torch.arange(len(labels)).split(100):
+        noise = SeededNoise(image_seeds(seed, [f"sample/{i}" for i in rows.tolist()]))
+        x = noise(torch.empty(len(rows), 1, 28, 28)) * sigmas[0].item()
+        denoise = class_guided(prior, labels[rows], scale=scale)
+        parts.append(last(sample(SAMPLERS[sampler](denoise, noise), x, sigmas)).x)
+    return Labelled(((torch.cat(parts).clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1, labels)
+
+
+def trained(given: argparse.Namespace) -> dict[str, Any]:
+    """The students, and the CPU minutes that they took in all."""
+    config = DistilConfig(
+        teacher=str(given.run), method="progressive", to_steps=STEPS[-1], from_steps=STEPS[0],
+        guidance=given.guidance, steps=given.steps, out=given.out,
+        settings=(f"data.path={given.data}", f"optimizer.rate={given.rate}"),
+    )  # fmt: skip
+    kept = given.out / SPENT
+    before = json.loads(kept.read_text()) if kept.exists() else 0.0
+    began = cpu()
+    try:
+        for event in run(config, resume=True):
+            if isinstance(event, Note):
+                print(event.text, flush=True)
+    finally:
+        spent = before + (cpu() - began) / 60
+        if given.out.is_dir():
+            kept.write_text(json.dumps(round(spent, 2)))
+    return {"cpu_minutes": round(spent, 1), "training_steps": given.steps, "rate": given.rate}
+
+
+def cpu() -> float:
+    """CPU seconds of this process and its children."""
+    parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in parts)
+
+
+def contenders(given: argparse.Namespace) -> list[tuple[str, str, Tensor, float, Path]]:
+    """(name, sampler, levels, guidance, prior): the teacher's, then the students'."""
+    top, low = load(given.run).prior.sigma_range[1], LOWEST
+    found: list[tuple[str, str, Tensor, float, Path]] = []
+    for scale in (given.guidance, 1.0):
+        for sampler in ("ddim", "dpmpp_2m"):
+            for steps in STEPS:
+                found.append(("teacher", sampler, karras(steps, low, top), scale, given.run))
+    for steps in STEPS[1:]:
+        path = given.out / f"progressive_{steps}"
+        made_for = load(path).config.made_for
+        assert made_for is not None and made_for.sigmas is not None and made_for.sampler is not None
+        sigmas = torch.tensor([*made_for.sigmas, 0.0], dtype=torch.float64)
+        found.append((f"student of {steps}", made_for.sampler, sigmas, 1.0, path))
+    return found
+
+
+def table(result: dict[str, Any]) -> str:
+    training = result["training"]
+    said = (
+        f"{result['count']} samples a class from the same noise. Students: 16 steps of DDIM with guidance "
+        f"{result['guidance']:g} in 8, and those in 4; {training['training_steps']} training steps each, "
+        f"{training['cpu_minutes']} CPU minutes in all. Recogniser: {result['recogniser_on_test']:.3f} of the real "
+        "test images. Calls: images that the network sees for a sample. Spread: the mean distance of two samples of "
+        "a class over that of two real test images of it."
+    )
+    rows = [
+        "| prior | sampler | steps | guidance | calls | recognised as asked | 95 % | spread, features | pixels |"
+    ]
+    rows.append("|---" * 9 + "|")
+    for row in result["rows"]:
+        low, high = row["interval"]
+        rows.append(
+            f"| {row['prior']} | {row['sampler']} | {row['steps']} | {row['guidance']} | {row['calls']} | "
+            f"{row['recognised']:.3f} | {low:.3f} to {high:.3f} | {row['spread']:.2f} | {row['pixel_spread']:.2f} |"
+        )
+    return said + "\n\n" + "\n".join(rows) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="the folder of the teacher's run")
+    parser.add_argument("--data", type=Path, default=Path(DATA), help="folder of the four idx files")
+    parser.add_argument("--out", type=Path, default=Path("runs/students/distil"))
+    parser.add_argument("--steps", type=int, default=800, help="of training, for each student")
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--count", type=int, default=100, help="samples of each class")
+    parser.add_argument("--epochs", type=int, default=4, help="of the recogniser")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "distil.json")
+    given = parser.parse_args()
+    training = trained(given)
+    test = real(given.data, "t10k")
+    net = recogniser(real(given.data, "train"), given.epochs)
+    with torch.no_grad():
+        right = float((net(test.x).argmax(1) == test.labels).double().mean())
+    if right <= NEEDED:
+        raise SystemExit(f"the recogniser needs more than {NEEDED}, has {right:.3f}; give it more --epochs")
+    result: dict[str, Any] = {
+        "training": training, "guidance": given.guidance, "count": given.count,
+        "recogniser_on_test": round(right, 4), "torch": torch.__version__, "rows": [],
+    }  # fmt: skip
+    for name, sampler, sigmas, scale, path in contenders(given):
+        samples = drawn(load(path).prior, sigmas, sampler, scale, given.count, given.seed)
+        found, steps = measured(net, samples, test), len(sigmas) - 1
+        found.pop("classes")
+        built_in = "built in" if name != "teacher" else f"{scale:g}"
+        row = {"prior": name, "sampler": sampler, "steps": steps, "guidance": built_in}
+        row["calls"] = steps * (1 if scale == 1 else 2)
+        result["rows"].append(row | found)
+        print(row, round(found["recognised"], 3), flush=True)
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    given.output.write_text(json.dumps(result, indent=1) + "\n")
+    text = table(result)
+    given.output.with_suffix(".md").write_text(f"# Distilled students: `benchmarks/distil.py`\n\n{text}")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
