@@ -7,11 +7,12 @@ import torch
 
 from tests.small import CLASSES, PHOTO, changed, prior_of, stored
 from undiffuse.app.analyse import attention_figures
-from undiffuse.app.analyse.attention import section, shown, watched
+from undiffuse.app.analyse.attention import section, watched
+from undiffuse.app.analyse.levels import shown
 from undiffuse.app.analyse.subjects import open_subjects
 from undiffuse.checkpoints import PriorConfig
 from undiffuse.checkpoints.diffusers import export
-from undiffuse.checkpoints.native import Checkpoint
+from undiffuse.checkpoints.native import Checkpoint, MadeFor
 from undiffuse.config.analyse.attention import AttentionConfig
 from undiffuse.core.grids import karras
 
@@ -90,6 +91,12 @@ def test_batches_change_nothing(file):
 def test_other_classes_attend_otherwise(file):
     a, b = (seen(file, label=label, n=1) for label in ("bag", "coat"))
     assert "bag" in a.about and not torch.equal(a.shots[1].layers[0].received, b.shots[1].layers[0].received)
+
+
+def test_a_distilled_prior_walks_its_own_levels(tmp_path):
+    config = changed(ADM, made_for=MadeFor(sampler="ddim", sigmas=(8.0, 1.0)))
+    found = seen(stored(tmp_path / "student.safetensors", config), n=1, levels=6)
+    assert [shot.sigma for shot in found.shots] == [8.0, 1.0]
 
 
 def test_levels_that_are_shown():

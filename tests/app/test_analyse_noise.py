@@ -16,6 +16,7 @@ from undiffuse.app.analyse.pictures import pictures
 from undiffuse.app.analyse.subjects import open_subjects
 from undiffuse.app.events import Done, Note
 from undiffuse.app.train.build import images
+from undiffuse.checkpoints.native import MadeFor
 from undiffuse.config.analyse.noise import NoiseConfig
 from undiffuse.config.train import read_train
 from undiffuse.core.images import write
@@ -179,6 +180,22 @@ def test_sigmas_are_even_in_logarithm():
     logs = torch.tensor([one.sigma for one in found]).log()
     assert logs.diff().numpy() == pytest.approx(logs.diff()[0].item(), rel=1e-5)
     assert not math.isclose(found[0].sigma, found[-1].sigma)
+
+
+def test_a_distilled_prior_is_asked_about_its_own_levels(tmp_path, monkeypatch):
+    monkeypatch.setattr("undiffuse.app.analyse.noise.noise_figures.figures", lambda *_: ())
+    made_for = MadeFor(sampler="ddim", sigmas=(8.0, 1.0, 0.2))
+    teacher = stored(tmp_path / "teacher.safetensors", PHOTO)
+    student = stored(tmp_path / "student.safetensors", changed(PHOTO, made_for=made_for))
+    data = str(folder(tmp_path / "data"))
+    config = NoiseConfig(runs=(str(teacher), str(student)), data=data, n=3, levels=4)
+    section = next(event.result for event in analyse(config) if isinstance(event, Done))
+    sigmas = section.facts["sigma"]
+    assert sigmas["student"] == [4.0, 0.5, 0.1]  # white - black = 1
+    assert set(sigmas["student"]) < set(sigmas["teacher"]) and len(sigmas["teacher"]) == 7
+    assert sigmas["teacher"] == sorted(sigmas["teacher"], reverse=True)
+    assert section.tables[0].rows[1][2] == 1  # the same network, at the levels that both have
+    assert any(note.startswith("student: made for a few levels") for note in section.notes)
 
 
 @pytest.mark.parametrize(

@@ -129,9 +129,9 @@ def _reduced(name: str, q: Tensor, k: Tensor, size: tuple[int, int], asked: _Wat
         first, last = int(rows[0]), int(rows[-1])
         w = (q[:, :, first : last + 1] @ k.transpose(-1, -2)).softmax(-1)  # (B, heads, rows, L)
         apart = torch.cdist(places[first : last + 1], places, compute_mode="donot_use_mm_for_euclid_dist")
-        received += w.double().sum(-2).cpu()
-        entropy += torch.special.entr(w).sum(-1).double().sum(-1).cpu()
-        distance += (w * apart).sum(-1).double().sum(-1).cpu()
+        received += w.sum(-2, dtype=torch.float64).cpu()
+        entropy += torch.special.entr(w).sum((-1, -2), dtype=torch.float64).cpu()
+        distance += (w * apart).sum((-1, -2), dtype=torch.float64).cpu()
         even += apart.double().mean(-1).sum().item()
         for number, at in enumerate(chosen):
             if first <= at <= last:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from undiffuse.analysis.attention import Layer, attention
 from undiffuse.app.analyse import attention_figures
+from undiffuse.app.analyse.levels import shown
 from undiffuse.app.analyse.section import Cell, Section, Table
 from undiffuse.app.analyse.subjects import Subjects, open_subjects
 from undiffuse.app.events import Done, Event, Progress
@@ -59,9 +60,10 @@ def without(opened: Opened) -> str:
 def watched(subjects: Subjects, config: AttentionConfig) -> Generator[Event, None, Seen]:
     """The sampler's way is not changed: the network is asked once more at each level that is shown."""
     size = (subjects.shape[1], subjects.shape[2])
-    queries, at = config.pixels(size), shown(subjects.sigmas, config.levels)
+    queries, sigmas = config.pixels(size), subjects.teacher.sigmas
+    at = shown(sigmas, config.levels)
     found: dict[int, Shot] = {}
-    steps = len(subjects.sigmas)
+    steps = len(sigmas)
     for part in subjects.batches():
         for number, state in enumerate(subjects.states(subjects.teacher, part)):
             yield Progress(part[0] * steps + number * len(part), config.n * steps, "watching attention")
@@ -72,13 +74,6 @@ def watched(subjects: Subjects, config: AttentionConfig) -> Generator[Event, Non
     plan = subjects.teacher.plan
     about = "" if (label := plan.label(0)) is None else f", class {plan.opened.class_name(label)}"
     return Seen(tuple(found[i] for i in at), queries, config, subjects.teacher.label, about)
-
-
-def shown(sigmas: Tensor, count: int) -> list[int]:
-    """Numbers of the levels that are nearest to even in log sigma, both ends among them; the last, 0, is not."""
-    logs = sigmas[:-1].log()
-    wanted = torch.linspace(logs[0].item(), logs[-1].item(), count, dtype=logs.dtype)
-    return sorted({int((logs - goal).abs().argmin()) for goal in wanted})
 
 
 @torch.no_grad()

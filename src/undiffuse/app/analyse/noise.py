@@ -10,9 +10,10 @@ from torch import Tensor
 from undiffuse.analysis.noise import Level, Seen, joined, level, seen
 from undiffuse.analysis.whiteness import Whiteness
 from undiffuse.app.analyse import noise_figures
+from undiffuse.app.analyse.levels import asked
 from undiffuse.app.analyse.pictures import Pictures, pictures
 from undiffuse.app.analyse.section import Cell, Section, Table
-from undiffuse.app.analyse.subjects import Subjects, open_subjects
+from undiffuse.app.analyse.subjects import Subjects, open_subjects, own_plan
 from undiffuse.app.events import Done, Event, Note, Progress
 from undiffuse.config.analyse.noise import NoiseConfig
 
@@ -34,6 +35,7 @@ class Measured:
     levels: dict[str, list[Level]]
     parameters: dict[str, int]
     pictures: Pictures
+    distilled: tuple[str, ...]  # priors that were made for a few levels
 
 
 def analyse(config: NoiseConfig) -> Iterator[Event]:
@@ -47,17 +49,16 @@ def analyse(config: NoiseConfig) -> Iterator[Event]:
 
 def measured(subjects: Subjects, clean: Pictures, count: int) -> Generator[Event, None, Measured]:
     """Every prior at every level, on the same pictures with the same noise; of each batch only sums are kept."""
-    top, low = subjects.sigmas[0].item(), subjects.sigmas[-2].item()
-    sigmas = torch.logspace(0, 1, count, base=low / top, dtype=torch.float64).mul(top).tolist()
+    sigmas = asked(subjects, count)
     so_far: dict[tuple[str, float], Seen] = {}
-    done, calls = 0, len(clean.names) * count * len(subjects.members)
+    done, calls = 0, len(clean.names) * sum(map(len, sigmas.values()))
     size = len(subjects.batches()[0])
     for members in torch.arange(len(clean.names)).split(size):
         part = members.tolist()
         x0, n = clean.clean[part], clean.noise(subjects.config.seed, part)
         for subject in subjects.members:
             denoise = subjects.denoise(clean.asked(subject), part)
-            for sigma in sigmas:
+            for sigma in sigmas[subject.label]:
                 with torch.no_grad():
                     x = (x0 + sigma * n).to(subjects.device)
                     x0hat = denoise(x, torch.tensor(sigma, dtype=x.dtype, device=x.device))
@@ -66,8 +67,9 @@ def measured(subjects: Subjects, clean: Pictures, count: int) -> Generator[Event
                 so_far[key] = joined([so_far[key], new]) if key in so_far else new
                 done += len(part)
                 yield Progress(done, calls, "asking about noise")
-    levels = {s.label: [level(so_far[s.label, sigma], sigma) for sigma in sigmas] for s in subjects.members}
-    return Measured(levels, {s.label: s.parameters for s in subjects.members}, clean)
+    levels = {label: [level(so_far[label, sigma], sigma) for sigma in own] for label, own in sigmas.items()}
+    distilled = tuple(s.label for s in subjects.members if own_plan(s.plan) is not None)
+    return Measured(levels, {s.label: s.parameters for s in subjects.members}, clean, distilled)
 
 
 def _seen(x0: Tensor, n: Tensor, sigma: float, x0hat: Tensor, label: str) -> Seen:
@@ -84,6 +86,11 @@ def section(found: Measured) -> Section:
     if not clean.unseen:
         notes.append(
             "The prior made these pictures itself, so its errors on data are larger; give --data for those."
+        )
+    if found.distilled:
+        notes.append(
+            f"{', '.join(found.distilled)}: made for a few levels, and asked about those alone. Its answers are "
+            "not the mean of all pictures that fit, as those of other priors, so its errors are larger by design."
         )
     if any(one.error_white is None for levels in found.levels.values() for one in levels):
         notes.append(
@@ -124,8 +131,9 @@ def _excess(one: Level) -> float:
 
 
 def _ratio(mine: list[Level], theirs: list[Level]) -> float:
-    """Geometric mean over levels of the ratio of errors; 1 for equal ones."""
-    ratios = [a.x0.value / b.x0.value for a, b in zip(mine, theirs, strict=True) if a.x0.value and b.x0.value]
+    """Geometric mean over common levels of the ratio of errors; 1 for equal ones."""
+    known = {one.sigma: one.x0.value for one in theirs}
+    ratios = [one.x0.value / known[one.sigma] for one in mine if one.x0.value and known.get(one.sigma)]
     return torch.tensor(ratios or [1.0], dtype=torch.float64).log().mean().exp().item()
 
 
@@ -176,7 +184,7 @@ def _facts(found: Measured) -> dict[str, Any]:
             "from": found.pictures.told,
             "unseen": found.pictures.unseen,
         },
-        "sigma": [one.sigma / 2 for one in next(iter(found.levels.values()))],
+        "sigma": {label: [one.sigma / 2 for one in levels] for label, levels in found.levels.items()},
         "x0_error": {label: [one.x0.value / 2 for one in levels] for label, levels in found.levels.items()},
         "slope": {label: [one.slope.value for one in levels] for label, levels in found.levels.items()},
     }

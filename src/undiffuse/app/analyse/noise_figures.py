@@ -24,11 +24,10 @@ def _error(levels: Levels, every: Table) -> Figure:
     names = list(levels)
     canvas, panels = frame(9.6 if len(names) > 1 else 6.4, 4.0, 1, min(2, len(names)))
     left = panels[0, 0] if len(names) > 1 else panels
-    errors = {label: [one.x0.value / 2 for one in some] for label, some in levels.items()}
-    sigmas = [one.sigma / 2 for one in levels[names[0]]]
-    left.plot(sigmas, sigmas, color=INK, linewidth=1, linestyle=":", label="nothing taken away")
-    for number, label in enumerate(names):
-        left.plot(sigmas, errors[label], label=label, **line_style(number))
+    first = _errors(levels[names[0]])
+    left.plot(list(first), list(first), color=INK, linewidth=1, linestyle=":", label="nothing taken away")
+    for number, (label, some) in enumerate(levels.items()):
+        left.plot(list(errors := _errors(some)), list(errors.values()), label=label, **line_style(number))
     left.set_yscale("log")
     plain_log(left.yaxis)
     left.set_ylabel("RMS error of x0hat, white - black = 1")
@@ -42,13 +41,18 @@ def _error(levels: Levels, every: Table) -> Figure:
     )
     if len(names) > 1:
         right = panels[0, 1]
-        for number, label in enumerate(names):
-            pairs = zip(errors[label], errors[names[0]], strict=True)
-            right.plot(sigmas, [a / b if b else float("nan") for a, b in pairs], **line_style(number))
+        for number, some in enumerate(levels.values()):
+            ratios = {sigma: e / first[sigma] for sigma, e in _errors(some).items() if first.get(sigma)}
+            right.plot(list(ratios), list(ratios.values()), **line_style(number))
         right.set_ylabel(f"error over that of {names[0]}")
         sigma_axis(right)
         caption += f" Right: the same over the error of {names[0]}, for the same pictures and noise."
     return finish(canvas, "error", "Error of the denoised picture", caption, every, wide=len(names) > 1)
+
+
+def _errors(some: list[Level]) -> dict[float, float]:
+    """RMS errors of x0hat by level, white - black = 1."""
+    return {one.sigma / 2: one.x0.value / 2 for one in some}
 
 
 def _prediction(levels: Levels) -> Figure:
