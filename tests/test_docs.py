@@ -125,6 +125,10 @@ def fashion(folder):
 
 def shortened(command):
     """Training for two steps, on the desk's data."""
+    if "undiffuse distil" in command:
+        where = "photos" if "photos128" in command else "fashion"
+        few = ("train.steps=2", "train.batch=2", "train.pictures=4", f"data.path={where}")
+        return shlex.split(command) + [word for setting in few for word in ("--set", setting)]
     if "undiffuse train" not in command:
         return shlex.split(command)
     here = [
@@ -141,16 +145,26 @@ def shortened(command):
     return shlex.split(command) + [word for setting in here for word in ("--set", setting)]
 
 
+def earlier(command):
+    """What the documents have done before it."""
+    if "train configs/train/photos128" in command:
+        return ["undiffuse train configs/train/photos64.yaml"]
+    before = re.search(
+        r"runs/(?!students)(\w+)", command.replace("runs/students/fashion_mnist", "runs/fashion_mnist")
+    )
+    first = [f"undiffuse train configs/train/{before[1]}.yaml"] if before else []
+    if "runs/students/fashion_mnist" in command:
+        first.append("undiffuse distil runs/fashion_mnist --method progressive --to-steps 4 --from-steps 8")
+    return first
+
+
 def test_there_are_commands():
     assert len(COMMANDS) >= 6 and len(python(README)) >= 1 and len(python(CONTRIBUTING)) == 4
 
 
 @pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
 def test_commands_of_the_documents(command, desk, monkeypatch):
-    before = re.search(r"runs/(\w+)", command)  # trained first, as the document says
-    first = [f"undiffuse train configs/train/{before[1]}.yaml"] if before else []
-    if "photos128" in command:
-        first = ["undiffuse train configs/train/photos64.yaml"]
+    first = earlier(command)
     if "pt_inception" in command:  # drawn at random: what the numbers mean is not tested here
         torch.save(Inception().state_dict(), "pt_inception-2015-12-05-6726825d.pth")
     for text in (*first, command):
