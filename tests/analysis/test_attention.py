@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.checkpoints.test_diffusers import diffusers  # noqa: F401 (a fixture)
 from tests.small import prior_of
-from undiffuse.analysis.attention import attention
+from undiffuse.analysis.attention import _reduced, _Watch, attention
 from undiffuse.checkpoints import PriorConfig, load
 from undiffuse.checkpoints.diffusers import export
 from undiffuse.checkpoints.native import Checkpoint
@@ -111,6 +112,31 @@ def test_any_budget_gives_the_same():
             "queries",
         ):  # rows of a product may be summed otherwise
             torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=1e-5, atol=1e-6)
+
+
+class Largest(TorchDispatchMode):
+    """Of all tensors that are made meanwhile, how many numbers the largest has."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.numbers = max(self.numbers, made.numel())
+        return made
+
+
+def test_no_more_weights_at_once_than_the_budget():
+    """400 pixels in 2 heads have 320000 weights; 8 rows of both are 6400."""
+    q = torch.randn(1, 2, 400, 3, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for budget in (6400, 2**24):
+        with Largest() as largest:
+            _reduced("layer", q, q, (20, 20), _Watch((40, 40), ((0, 0),), budget))
+        found[budget] = largest.numbers
+    assert found == {6400: 6400, 2**24: 320000}
 
 
 class Given(nn.Module):

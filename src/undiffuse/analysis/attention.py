@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 T = TypeVar("T")
-BUDGET = 2**24  # weights held at once: 64 MB
+BUDGET = 2**24  # weights at once: 64 MB, and 300 MB with all that is made of them, for any number of pixels
 
 
 @dataclass(frozen=True, slots=True)
