@@ -22,6 +22,7 @@ from undiffuse.checkpoints import load
 from undiffuse.config import SampleConfig
 from undiffuse.config.distil import DistilConfig
 from undiffuse.config.train import read_train
+from undiffuse.core.images import write as save
 
 QUICK = ("train.steps=3", "train.batch=4", "train.check_every=3", "train.pictures=0", "train.keep_every=null")
 SET = [part for setting in QUICK for part in ("--set", setting)]
@@ -111,6 +112,16 @@ def test_a_student_is_sampled_on_its_own_steps(teacher, capsys):
         capsys, "sample", student, "--n", "2", "--guidance", "3", "--label", "1", "--out", "no"
     )
     assert code == 2 and "guidance 2 built in" in said and not Path("no").exists()
+
+
+def test_restoration_says_that_it_is_no_mean(teacher, capsys):
+    distil(method="progressive", to_steps=2, from_steps=4)
+    save(torch.zeros(3, 8, 8), Path("grey.png"))
+    code, _, said = command(
+        capsys, "restore", "grey.png", "--degrade", "inp:random", "--noise", "0.05", "--label", "1",
+        "--prior", "students/progressive_2", "--steps", "2", "--out", "restored",
+    )  # fmt: skip
+    assert code == 0 and "not with the mean that restoration expects" in said
 
 
 def test_own_steps_are_those_of_the_header(teacher):

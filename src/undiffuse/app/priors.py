@@ -62,6 +62,17 @@ class Opened:
         files = [self] if self.guide is None else [self, self.guide]
         return tuple(f"{file.name}: {'; '.join(file.told)}" for file in files if file.told)
 
+    def notes_to_restore(self) -> tuple[str, ...]:
+        """The same, and what it means for restoration that a prior was distilled to few steps."""
+        made_for = None if self.config is None else self.config.made_for
+        if made_for is None or made_for.sampler is None:
+            return self.notes()
+        end = f"'{self.name}' was made for {made_for}: it answers with the end of a path, not with the mean that "
+        return (
+            *self.notes(),
+            f"{end}restoration expects; its teacher, or a student of a size, restores better",
+        )
+
     def __str__(self) -> str:
         told = [] if self.sha256 is None else [f"sha256 {self.sha256[:12]}"]
         told += [f"{key} {str(self.facts[key])[:60]}" for key in ("steps", "licence") if key in self.facts]

@@ -49,7 +49,7 @@ def run_folder(config: RestoreConfig) -> Iterator[Event]:
     mark = settings(config, {name: _weights(opened) for name, opened in priors.items()})
     for opened in priors.values():
         check_prior(config, opened)
-    yield from (Note(note) for opened in priors.values() for note in opened.notes())
+    yield from (Note(note) for opened in priors.values() for note in opened.notes_to_restore())
     yield Note("; ".join((f"{len(names)} pictures in '{config.image}'", *left)))
     outputs.make_folder(config.out)
     with outputs.alone(config.out, wait=False):

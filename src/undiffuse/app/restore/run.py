@@ -54,7 +54,7 @@ def _run_one(config: RestoreConfig) -> Iterator[Event]:
     if (config.out / MANIFEST).exists():
         raise ValueError(f"'{config.out}' holds the results of a folder; choose another folder with --out")
     yield from (Note(note) for note in task.measurement.notes)
-    yield from (Note(note) for note in task.opened.notes())
+    yield from (Note(note) for note in task.opened.notes_to_restore())
     yield Note(task.asked())
     began, draws, trace = time.perf_counter(), torch.empty(0), list[Snapshot]()
     for event in solve([task], device):
