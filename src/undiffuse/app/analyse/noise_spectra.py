@@ -48,7 +48,8 @@ def _whiteness(levels: Levels) -> Figure:
         "Noise is white: it has the same power at all frequencies (flatness 1), neighbours do not correlate (0; the "
         "grey band holds 95 % of white noise). Its prediction (thin lines) is not quite: where pictures have "
         "power, at low frequencies, noise is told from them least well, and there the error (with marks) has its "
-        "power. A prediction whose neighbours correlate at low noise takes away detail."
+        "power. Neighbours of a prediction correlate negatively where it holds high frequencies only, and positively "
+        "where it takes shapes of the picture for noise."
     )
 
     def columns(one: Level) -> dict[str, Cell]:
