@@ -17,6 +17,7 @@ from undiffuse.commands import (
     distil,
     evaluate,
     lists,
+    pareto,
     priors,
     restore,
     sample,
@@ -30,7 +31,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for room in (restore, ddrm, train, distil, sample, evaluate, compare, analyse, bench, check, priors, lists):
+for room in (
+    restore,
+    ddrm,
+    train,
+    distil,
+    sample,
+    evaluate,
+    compare,
+    pareto,
+    analyse,
+    bench,
+    check,
+    priors,
+    lists,
+):
     app.add_typer(room.app)
 
 INTERRUPTED = 130  # exit code

@@ -1,0 +1,220 @@
+"""Measure what is missing, find the fronts, and write them down."""
+
+import json
+import shlex
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from undiffuse.app import machine, outputs
+from undiffuse.app.analyse import report
+from undiffuse.app.analyse.draw import check_drawing
+from undiffuse.app.bench.measurements import Measurements
+from undiffuse.app.events import Done, Event, Note, Progress, Saved
+from undiffuse.app.pareto.cost import here, network_cost
+from undiffuse.app.pareto.data import Data, open_data
+from undiffuse.app.pareto.drawing import Drawing, drawing
+from undiffuse.app.pareto.points import Measure, Point, with_fronts
+from undiffuse.app.pareto.restoring import Restoring
+from undiffuse.app.pareto.store import FILE, Answer, Question, Store
+from undiffuse.app.pareto.subjects import Subject, Subjects, open_subjects
+from undiffuse.app.pareto.table import section
+from undiffuse.config import from_term, parse_term
+from undiffuse.config.pareto import SAMPLE, ParetoConfig
+from undiffuse.metrics import LPIPS, open_lpips
+from undiffuse.operators import build
+from undiffuse.registry import RESTORERS, SAMPLERS
+
+PLACE = Path("out/pareto")  # of results, unless --out says where
+COLUMNS = {"kid": "KID", "fid": "FID", "psnr": "PSNR, dB", "lpips": "LPIPS"}
+OTHERS = {"kid": "kernel distance", "fid": "Frechet distance"}  # of features other than Inception's
+HIGHER = ("psnr",)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What came out."""
+
+    folder: Path
+    points: tuple[Point, ...]
+    summary: str
+    notes: tuple[str, ...]
+    measured: int  # questions of this run
+    kept: int  # those answered before
+
+
+def run(config: ParetoConfig) -> Iterator[Event]:
+    """Notes, progress and a `Compared`; ValueError for bad input, before anything is measured.
+
+    The same command again goes on where it was stopped; other tasks, calls and priors are added to what is there.
+    """
+    check_drawing()
+    name = config.students.resolve().stem if config.students.is_file() else config.students.resolve().name
+    out = config.out or PLACE / (name or "students")
+    _check(config, out)
+    subjects = yield from open_subjects(config, out)
+    for task in config.tasks:
+        if task != SAMPLE:
+            build(task, subjects.shape)  # refuses unknown names and options
+    lpips = None if config.lpips is None else open_lpips(None if config.lpips == "auto" else config.lpips)
+    outputs.make_folder(out)
+    with outputs.alone(out, wait=False):
+        data = yield from open_data(config, subjects, out)
+        job = _Job(
+            config, subjects, data, machine.device(config.device), Store(out), Measurements(out), lpips
+        )
+        yield Note(f"{len(subjects.members)} priors: {', '.join(one.label for one in subjects.members)}")
+        points, notes, counts = yield from job.points()
+        if not points:
+            raise ValueError(f"nothing could be measured: {notes[0] if notes else 'no task fits a prior'}")
+        yield Progress(0, 1, "drawing")
+        found = section(config, points, data, notes, name)
+        for path in report.write(out, [found], command(config), {"analysis": "pareto"}):
+            yield Saved(path)
+    yield Done(Compared(out, tuple(points), found.summary, found.notes, *counts))
+
+
+def _check(config: ParetoConfig, out: Path) -> None:
+    outputs.check_writable(out)
+    if out.is_dir() and any(out.iterdir()) and not (out / FILE).exists() and _record(out) != "pareto":
+        raise ValueError(f"'{out}' holds other files; choose another folder with --out")
+    for term, table in ((config.sampler, SAMPLERS), (config.algorithm, RESTORERS)):
+        name, first, given = parse_term(term)
+        if table is SAMPLERS and "steps" not in given:
+            table[name]  # its options may need the number of steps
+        else:
+            from_term(table[name], first, given)
+
+
+def _record(out: Path) -> str | None:
+    """Whose report lies there."""
+    try:
+        return json.loads((out / report.RECORD).read_bytes())["settings"]["analysis"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    config: ParetoConfig
+    subjects: Subjects
+    data: Data
+    device: torch.device
+    store: Store
+    measurements: Measurements
+    lpips: LPIPS | None
+
+    def points(self) -> Generator[Event, None, tuple[list[Point], list[str], tuple[int, int]]]:
+        """All points with their fronts, why some are missing, and how many were measured and kept."""
+        found: list[Point] = []
+        missing: dict[str, None] = {}
+        kept = asked = 0
+        for name in self.config.tasks:
+            for subject in self.subjects.members:
+                subject.opened.to(self.device)
+                for levels in subject.levels(self.config.calls):
+                    try:
+                        task = self._task(name, subject, levels)
+                        question = task.question()
+                    except ValueError as error:
+                        told = f"{name}: {subject.label} is left out: {error}"
+                        yield from () if told in missing else (Note(told),)
+                        missing[told] = None
+                        continue
+                    label = f"{name}: {subject.label}, {levels} levels"
+                    held = self._known(question)
+                    answer = held or (yield from self._measured(task, question, label))
+                    kept, asked = kept + (held is not None), asked + (held is None)
+                    found += self._points(name, subject, levels, task, answer)
+        if kept:
+            yield Note(f"{kept} of {kept + asked} were measured before")
+        order = {name: i for i, name in enumerate(COLUMNS)}
+        found.sort(
+            key=lambda point: (self.config.tasks.index(point.measure.task), order[point.measure.metric])
+        )
+        return with_fronts(found), list(missing), (asked, kept)
+
+    def _task(self, name: str, subject: Subject, levels: int) -> "Drawing | Restoring":
+        if name == SAMPLE:
+            assert self.data.reference is not None
+            size = "x".join(map(str, self.subjects.shape[1:]))
+            return drawing(subject, self.config, levels, self.data.reference, size)
+        task = Restoring(
+            subject,
+            self.config,
+            name,
+            levels,
+            self.data.clean,
+            self.measurements,
+            self.lpips and self.lpips.to(self.device),
+        )
+        task.check()
+        return task
+
+    def _asked(self, question: Question) -> Question:
+        return {**question, **here(self.device)}
+
+    def _known(self, question: Question) -> Answer | None:
+        return self.store.get(self._asked(question))
+
+    def _measured(
+        self, task: "Drawing | Restoring", question: Question, label: str
+    ) -> Generator[Event, None, Answer]:
+        answer = yield from task.measured(self.device, label)
+        self.store.add(self._asked(question), answer)
+        return self.store.get(self._asked(question)) or {}
+
+    def _spent(self, task: "Drawing | Restoring", subject: Subject) -> Answer:
+        """FLOP and memory, which depend on the network and the pictures' size alone."""
+        question = {"task": "one call", "prior": subject.opened.mark, "shape": list(self.subjects.shape)}
+        question = self._asked({**question, "guided": task.guidance != 1})
+        if (known := self.store.get(question)) is None:
+            asked, plain = task.denoisers(self.device)
+            prior = subject.opened.prior
+            assert prior is not None
+            guided = task.guidance != 1
+            known = network_cost(plain, asked, prior, self.subjects.shape, guided=guided)
+            self.store.add(question, known)
+        return known
+
+    def _points(
+        self, name: str, subject: Subject, levels: int, task: "Drawing | Restoring", answer: Answer
+    ) -> Iterator[Point]:
+        spent = self._spent(task, subject)
+        for measure in self._measures(name):
+            value, low, high = answer["values"].get(measure.metric) or (None, None, None)
+            yield Point(
+                measure, subject.label, subject.role, str(task), levels, task.guidance, answer["n"],
+                *(float("nan") if one is None else one for one in (value, low, high)),
+                calls=answer["calls"], parameters=subject.parameters, flop_of_call=spent["flop"],
+                seconds=answer["seconds"], cpu=answer["cpu"], memory=spent["memory"],
+            )  # fmt: skip
+
+    def _measures(self, name: str) -> Sequence[Measure]:
+        reference = self.data.reference
+        if name != SAMPLE:
+            metrics = ("psnr",) if self.lpips is None else ("psnr", "lpips")
+        else:
+            metrics = () if reference is None else reference.metrics
+        published = reference is None or reference.comparable
+        titles = COLUMNS if published else COLUMNS | OTHERS
+        return [Measure(name, metric, titles[metric], metric in HIGHER) for metric in metrics]
+
+
+def command(config: ParetoConfig) -> str:
+    """One line for a POSIX shell that does the same again; only what differs from the defaults is said."""
+    students = str(config.students)
+    words = ["undiffuse", "pareto", f"./{students}" if students.startswith("-") else students]
+    for field, about in type(config).model_fields.items():
+        value = getattr(config, field)
+        if field == "students" or value is None or value == about.default:
+            continue
+        flag = "--with" if field == "beside" else "--" + field.replace("_", "-")
+        if field in ("beside", "data"):
+            words += [word for one in value for word in (flag, one)]
+        else:
+            separator = ";" if field == "tasks" else ","
+            words += [flag, separator.join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return shlex.join(words)

@@ -1,0 +1,71 @@
+"""What was measured, on disk as soon as it is known: a line for each question, with all that decides its answer."""
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from undiffuse.app.outputs import make_folder
+
+FILE = "measured.jsonl"
+Question = dict[str, Any]
+Answer = dict[str, Any]
+
+
+class Store:
+    """Questions and answers of JSON. A last line that was cut off by a kill is dropped; it is measured again."""
+
+    def __init__(self, out: Path):
+        self.path = out / FILE
+        self._known: dict[str, Answer] = {}
+        self._whole = 0  # bytes of lines that have their end
+        if self.path.exists():
+            self._read()
+
+    def get(self, question: Question) -> Answer | None:
+        """What was found before; None if nobody asked."""
+        return self._known.get(key(question))
+
+    def add(self, question: Question, answer: Answer) -> None:
+        """When this returns it is on the disk. What is not finite is kept as null."""
+        make_folder(self.path.parent)
+        line = json.dumps({"asked": question, "found": finite(answer)}, sort_keys=True) + "\n"
+        try:
+            with self.path.open("r+b" if self.path.exists() else "wb") as file:
+                file.seek(self._whole)
+                file.truncate()
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ValueError(f"'{self.path}' cannot be written ({error.strerror}); free some space") from None
+        self._whole += len(line.encode())
+        self._known[key(question)] = finite(answer)
+
+    def _read(self) -> None:
+        try:
+            data = self.path.read_bytes()
+            self._whole = data.rfind(b"\n") + 1
+            for line in data[: self._whole].splitlines():
+                found = json.loads(line)
+                self._known[key(found["asked"])] = dict(found["found"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"'{self.path}' is no file of measurements ({error}); choose another --out"
+            ) from None
+
+
+def key(question: Question) -> str:
+    """Questions with the same settings have the same."""
+    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
+
+
+def finite(value: Any) -> Any:
+    """For JSON, which has no infinity and no NaN: null."""
+    if isinstance(value, dict):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
