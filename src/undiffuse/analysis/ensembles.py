@@ -4,6 +4,7 @@ Samples are (n, k): pictures flattened, or their sketches. Distances are in the 
 in every number is d away from itself, in whatever dimension.
 """
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -81,6 +82,7 @@ def _checked(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return a.double().cpu(), b.double().cpu()
 
 
+@functools.lru_cache(maxsize=4)  # the same for every level and split
 def _directions(k: int, count: int, seed: int) -> Tensor:
     """(k, count) of length 1, in orthonormal frames one after the other."""
     generator = torch.Generator().manual_seed(seed)

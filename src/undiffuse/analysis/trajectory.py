@@ -76,11 +76,12 @@ class Trajectories:
     """n trajectories of one prior at T noise levels, from the highest to 0."""
 
     label: str
-    sigmas: Tensor  # (T,) float64, in [-1, 1] units
+    levels: Tensor  # (S,) float64, all that were visited, in [-1, 1] units
+    sigmas: Tensor  # (T,) float64, those of them at which points were kept
     states: Tensor  # (T, n, k) float32, sketches of x
     estimates: Tensor  # (T, n, k) float32, of x0 as estimated at that level; at 0 of the picture itself
     path: Geometry  # of x through all levels, exact
-    guess: Geometry  # of the estimate through all levels above 0, exact
+    guess: Geometry  # of the estimate through the S - 1 levels above 0, exact
 
     @property
     def n(self) -> int:
@@ -104,7 +105,7 @@ class Recorder:
     kept: Sequence[int]
     _states: list[Tensor] = field(default_factory=list[Tensor], init=False)
     _estimates: list[Tensor] = field(default_factory=list[Tensor], init=False)
-    _sigmas: list[float] = field(default_factory=list[float], init=False)
+    _levels: list[float] = field(default_factory=list[float], init=False)
     _path: Walk = field(default_factory=Walk, init=False)
     _guess: Walk = field(default_factory=Walk, init=False)
 
@@ -114,13 +115,13 @@ class Recorder:
         last: State | None = None
         for number, state in enumerate(states):
             self._path(state.x)
+            self._levels.append(state.sigma.flatten()[0].item())
             if state.x0 is not None:
                 self._guess(state.x0)
                 if number - 1 in wanted:
                     self._estimates.append(self._sketched(state.x0))
             if number in wanted:
                 self._states.append(self._sketched(state.x))
-                self._sigmas.append(state.sigma.flatten()[0].item())
             last = state
             yield state
         if last is not None and len(self._estimates) < len(self._states):
@@ -132,9 +133,11 @@ class Recorder:
     def trajectories(self, label: str) -> Trajectories:
         """What was recorded, once the last state has passed. ValueError for what is not finite."""
         assert len(self._states) == len(self._estimates), "asked before the last state had passed"
+        levels = torch.tensor(self._levels, dtype=torch.float64)
         found = Trajectories(
             label,
-            torch.tensor(self._sigmas, dtype=torch.float64),
+            levels,
+            levels[sorted(set(self.kept))],
             torch.stack(self._states),
             torch.stack(self._estimates),
             self._path.geometry(),
@@ -150,6 +153,7 @@ def together(parts: Sequence[Trajectories]) -> Trajectories:
     first = parts[0]
     return Trajectories(
         first.label,
+        first.levels,
         first.sigmas,
         torch.cat([part.states for part in parts], 1),
         torch.cat([part.estimates for part in parts], 1),

@@ -44,7 +44,7 @@ def style() -> Iterator[None]:
         "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 11.0, "svg.fonttype": "none",
         "axes.titlesize": 11.0, "axes.labelsize": 11.0, "legend.fontsize": 10.0, "legend.frameon": False,
         "xtick.labelsize": 10.0, "ytick.labelsize": 10.0, "lines.linewidth": 1.8, "lines.markersize": 4.5,
-        "axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.2, "grid.linewidth": 0.6,
+        "axes.grid": True, "axes.axisbelow": True, "grid.color": "#88888855", "grid.linewidth": 0.6,
         "axes.spines.top": False, "axes.spines.right": False, "image.cmap": "viridis", "image.interpolation": "none",
         "image.composite_image": False, "figure.constrained_layout.use": True, "svg.hashsalt": "undiffuse",
         "axes.formatter.use_mathtext": False, "text.usetex": False, "svg.image_inline": True,
@@ -57,7 +57,7 @@ def style() -> Iterator[None]:
         "xtick.color",
         "ytick.color",
     )
-    ours |= dict.fromkeys((*inked, "grid.color", "legend.labelcolor"), INK)
+    ours |= dict.fromkeys((*inked, "legend.labelcolor"), INK)
     ours |= dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), PAPER)
     settings: Any = {**matplotlib.rcParamsDefault, "backend": "agg", **ours}
     with rc_context(settings):
@@ -87,6 +87,7 @@ def finish(
     """The figure as SVG and PNG. To be used inside `style`."""
     drawn, dots = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    figure.set_layout_engine("none")  # it is laid out: the same places again
     figure.savefig(dots, format="png", dpi=DOTS, facecolor=WHITE, metadata={"Software": None})
     svg = drawn.getvalue().decode()
     return Figure(name, title, caption, svg[svg.index("<svg") :], dots.getvalue(), table, wide)
@@ -143,9 +144,12 @@ def sigma_axis(axes: "Axes", *, label: str = "noise level sigma, white - black =
 
 
 def plain_log(axis: Any) -> None:
-    """Numbers such as 0.1 and 20 on a logarithmic axis, in place of powers of ten."""
+    """Numbers such as 0.1 and 20 on a logarithmic axis, in place of powers of ten; to be called when all is drawn."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0,), numticks=8))
+    low, high = sorted(axis.get_view_interval())
+    wide = high / low if low > 0 else 1.0
+    subs = (1.0,) if wide > 200 else (1.0, 2.0, 5.0) if wide > 6 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+    axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=9))
     axis.set_major_formatter(FuncFormatter(lambda value, _: shown(float(f"{value:.6g}"))))
     axis.set_minor_formatter(NullFormatter())

@@ -2,12 +2,12 @@
 
 import typer
 
-from undiffuse.commands.analyse import attention, noise, restore
+from undiffuse.commands.analyse import attention, noise, restore, trajectories
 
 app = typer.Typer()
 analyse = typer.Typer(invoke_without_command=True)
 app.add_typer(analyse, name="analyse")
-for room in (attention, noise, restore):
+for room in (trajectories, attention, noise, restore):
     analyse.add_typer(room.app)
 
 

@@ -26,6 +26,18 @@ Batch = Annotated[str, typer.Option(help="Pictures at once, or auto.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 
+def words(text: str) -> tuple[str, ...]:
+    """`pca,tsne` -> its words; none for 'none'."""
+    return () if text.strip() == "none" else tuple(word.strip() for word in text.split(","))
+
+
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """`2,3` -> whole numbers."""
+    if not all(word.isdecimal() and word.isascii() for word in words(text)):
+        raise ValueError(f"--{option} {text[:80]}; expected whole numbers with commas, such as 2,3")
+    return tuple(int(word) for word in words(text))
+
+
 def analysed(name: str, model: Any, given: dict[str, Any]) -> None:
     """Check the settings, run the analysis `name` and say what it found."""
     from undiffuse.app.analyse.run import run
