@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.pictures import photograph
 from tests.small import CLASSES, PHOTO, changed, stored
@@ -19,9 +20,13 @@ from undiffuse.app.pareto import run, table
 from undiffuse.app.pareto.front import front
 from undiffuse.app.pareto.points import best
 from undiffuse.app.pareto.store import FILE, Store
+from undiffuse.app.priors import open_prior
+from undiffuse.app.sample.preset import read_presets
+from undiffuse.checkpoints import save
 from undiffuse.checkpoints.native import MadeFor
 from undiffuse.config.pareto import ParetoConfig, split_calls
 from undiffuse.core.images import write
+from undiffuse.metrics import LPIPS
 
 NAN, INF = math.nan, math.inf
 OWN = (10.0, 1.0)
@@ -97,7 +102,7 @@ def undrawn(monkeypatch):
     """The picture takes longer than all else."""
 
     def figure(points, drawn):
-        return Figure("pareto", "", "", '<svg viewBox="0 0 1 1"></svg>', csv=drawn)
+        return Figure("cost", "", "", '<svg viewBox="0 0 1 1"></svg>', csv=drawn)
 
     monkeypatch.setattr(table, "figure", figure)
 
@@ -132,7 +137,7 @@ def measured(**changes):
 
 
 def rows(out="out"):
-    return list(csv.DictReader((Path(out) / "figures/pareto.csv").open()))
+    return list(csv.DictReader((Path(out) / "figures/pareto_cost.csv").open()))
 
 
 def test_each_prior_is_asked_for_what_it_is_made_for(desk, undrawn):
@@ -174,6 +179,46 @@ def test_values_are_those_of_the_commands_that_it_stands_for(desk, undiffuse, un
         json.loads((desk / place / "measurements/index.json").read_text()) for place in ("out", "benched")
     ]
     assert index[0].keys() == index[1].keys()  # every prior reads the same y, and so does the benchmark
+
+
+def test_lpips_is_that_of_the_benchmark(desk, undiffuse, undrawn):
+    torch.manual_seed(0)
+    network = LPIPS()
+    for p in network.parameters():
+        torch.nn.init.uniform_(p, 0, 0.1)
+    save_file(network.state_dict(), "alex.safetensors")
+    (desk / "large").mkdir()
+    for name in ("a.png", "b.png"):
+        write(photograph(64, 64 + ord(name[0])), desk / "large" / name)
+    given = {"tasks": ("sr4",), "calls": (1,), "size": 64, "data": ("large",), "lpips": "alex.safetensors"}
+    found, _ = measured(**given, reference=None)
+    assert {(p.measure.metric, p.measure.higher) for p in found.points} == {("psnr", True), ("lpips", False)}
+    bench = "--tasks sr4 --noise 0.05 --algorithms dpir@1 --baselines none --size 64 --lpips alex.safetensors"
+    done = undiffuse(
+        "bench", "--data", "large", "--prior", "big.safetensors", *bench.split(), "--out", "benched"
+    )
+    assert done.code == 0, done.err
+    other = [float(row["lpips"]) for row in csv.DictReader((desk / "benched/bench.csv").open())]
+    mine = next(p for p in found.points if p.prior == "big (teacher)" and p.measure.metric == "lpips")
+    assert mine.value == pytest.approx(np.mean(other), rel=1e-4) and mine.low < mine.value < mine.high
+    with pytest.raises(ValueError, match="--lpips needs .* pixels a side, and pictures are 8x8"):
+        measured(**{**given, "size": None}, reference=None)
+
+
+def test_presets_are_taken_where_they_fit(desk, undiffuse, undrawn):
+    words = "--samplers dpmpp:3 --presets 3 --n 2 --fine 20 --rounds 1 --out chosen"
+    done = undiffuse("compare", "big.safetensors", *words.split())
+    assert done.code == 0, done.err
+    found, _ = measured(tasks=("sample",), data=(), presets=Path("chosen/samplers.yaml"))
+    grids = {}
+    for line in (desk / "out" / FILE).read_text().splitlines():
+        asked = json.loads(line)["asked"]
+        if asked["task"] == "sample":
+            grids[asked["prior"], asked["steps"]] = asked["grid"]
+    preset = read_presets(desk / "chosen/samplers.yaml")[0]
+    big = open_prior("big.safetensors").mark
+    assert grids.pop((big, 3)) == list(preset.sigmas) and len(grids) == 4
+    assert [grid for (_, steps), grid in grids.items() if steps != 2] == ["karras"] * 3
 
 
 def test_what_is_measured_is_not_measured_again(desk, monkeypatch, undrawn):
@@ -255,15 +300,15 @@ def test_a_reader_gets_a_page_a_picture_and_a_table(desk, undiffuse):
     assert command.startswith("undiffuse pareto all --tasks") and "--data photos" in command
     found = rows("page")
     assert len(found) == 3 * (2 + 2 + 1)
-    for name, column in (("network calls", "calls a picture"), ("FLOP", "FLOP a picture")):
+    for name, column in (("network calls", "calls a picture"), ("FLOP", "GFLOP a picture")):
         for measure in {row["measure"] for row in found}:
             some = [row for row in found if row["measure"] == measure]
             sign = -1 if measure.startswith("PSNR") else 1
             losses = [sign * float(row["value"]) for row in some]
             on = [row[f"front against {name}"] == "True" for row in some]
             assert on == brute([float(row[column]) for row in some], losses) and any(on)
-    assert (desk / "page/figures/pareto.png").stat().st_size > 10_000
-    svg = (desk / "page/figures/pareto.svg").read_text()
+    assert (desk / "page/figures/pareto_cost.png").stat().st_size > 10_000
+    svg = (desk / "page/figures/pareto_cost.svg").read_text()
     assert all(
         word in svg for word in ("deep/stepped", "big (teacher)", "FLOP a picture", "higher is better")
     )
@@ -307,8 +352,6 @@ def test_what_diverged_is_no_point_of_a_front(desk, undrawn):
     with torch.no_grad():
         for p in prior.net.parameters():
             p.fill_(NAN)
-    from undiffuse.checkpoints import save
-
     save(desk / "all/broken.safetensors", prior, config, {})
     found, _ = measured()
     broken = [p for p in found.points if p.prior == "broken"]

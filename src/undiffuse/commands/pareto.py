@@ -87,20 +87,21 @@ def pareto(
 
 
 def _print(result: "Compared") -> None:
-    """What is on a front, for people; the rest is in the report."""
+    """The fronts against calls, for people; the others are in the report."""
     from rich.console import Console
     from rich.table import Table
 
     console, table = Console(highlight=False), Table(box=None)
     table.add_column("task", no_wrap=True)
-    table.add_column("prior", no_wrap=True)
+    table.add_column("prior", overflow="fold")
     for name in ("calls", "GFLOP", "seconds", "value"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=7)
     for point in result.points:
-        if point.on:
+        if "calls" in point.on:
             cost = f"{point.calls:g}", f"{point.flop / 1e9:.3g}", f"{point.seconds:.3g}"
             title = f"{point.measure.task}, {point.measure.title}"
             table.add_row(title, plain(point.prior), *cost, f"{point.value:.4g}")
+    console.print("Nobody beats these in both quality and network calls:")
     console.print(table)
     for text in (result.summary, *result.notes):
         typer.echo(plain(text))

@@ -44,7 +44,7 @@ def figure(points: Sequence[Point], table: Table) -> Figure:
         for row, some in zip(panels, groups, strict=True):
             for axes, name in zip(row[1:], list(COSTS)[1:], strict=True):
                 _labels(axes, name, [p for p in some if name in p.on])
-        return finish(canvas, "pareto", "Quality against cost", CAPTION, table, wide=True)
+        return finish(canvas, "cost", "Quality against cost", CAPTION, table, wide=True)
 
 
 def _priors(points: Sequence[Point]) -> list[tuple[str, str]]:
@@ -96,12 +96,14 @@ def _stairs(axes: Any, corners: Sequence[tuple[float, float]]) -> None:
 def _labels(axes: Any, name: str, points: Sequence[Point]) -> None:
     """Calls beside the points of the front, each at the first place that is free; none where there is no room."""
     scale = 72 / axes.figure.dpi  # from pixels to points
+    at = [axes.transData.transform((point.cost(name), point.value)) * scale for point in points]
     taken: list[tuple[float, float]] = []
-    for point in points:
-        x, y = axes.transData.transform((point.cost(name), point.value)) * scale
+    for i, point in enumerate(points):
+        others = at[:i] + at[i + 1 :]
         for right, up in PLACES:
-            place = (x + 2 * right, y + up)
-            if all(math.dist(place, other) > APART for other in taken):
+            place = (at[i][0] + 2 * right, at[i][1] + up + 4)  # the label's middle
+            free = all(math.dist(place, other) > APART for other in taken)
+            if free and all(math.dist(place, other) > APART / 2 for other in others):
                 taken.append(place)
                 axes.annotate(
                     f"{point.calls:g}", (point.cost(name), point.value), (right, up), textcoords="offset points",

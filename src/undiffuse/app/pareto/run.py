@@ -14,13 +14,13 @@ from undiffuse.app.analyse.draw import check_drawing
 from undiffuse.app.bench.measurements import Measurements
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.pareto.cost import here, network_cost
-from undiffuse.app.pareto.data import Data, open_data
+from undiffuse.app.pareto.data import HELD, Data, open_data
 from undiffuse.app.pareto.drawing import Drawing, drawing
 from undiffuse.app.pareto.points import Measure, Point, with_fronts
 from undiffuse.app.pareto.restoring import Restoring
 from undiffuse.app.pareto.store import FILE, Answer, Question, Store
 from undiffuse.app.pareto.subjects import Subject, Subjects, open_subjects
-from undiffuse.app.pareto.table import section
+from undiffuse.app.pareto.table import sections
 from undiffuse.config import from_term, parse_term
 from undiffuse.config.pareto import SAMPLE, ParetoConfig
 from undiffuse.metrics import LPIPS, open_lpips
@@ -31,6 +31,7 @@ PLACE = Path("out/pareto")  # of results, unless --out says where
 COLUMNS = {"kid": "KID", "fid": "FID", "psnr": "PSNR, dB", "lpips": "LPIPS"}
 OTHERS = {"kid": "kernel distance", "fid": "Frechet distance"}  # of features other than Inception's
 HIGHER = ("psnr",)
+BEFORE = {HELD, f"part_{HELD}", "measurements"}  # files that are there before anything is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def run(config: ParetoConfig) -> Iterator[Event]:
     for task in config.tasks:
         if task != SAMPLE:
             build(task, subjects.shape)  # refuses unknown names and options
-    lpips = None if config.lpips is None else open_lpips(None if config.lpips == "auto" else config.lpips)
+    lpips = _lpips(config, subjects)
     outputs.make_folder(out)
     with outputs.alone(out, wait=False):
         data = yield from open_data(config, subjects, out)
@@ -70,15 +71,16 @@ def run(config: ParetoConfig) -> Iterator[Event]:
         if not points:
             raise ValueError(f"nothing could be measured: {notes[0] if notes else 'no task fits a prior'}")
         yield Progress(0, 1, "drawing")
-        found = section(config, points, data, notes, name)
-        for path in report.write(out, [found], command(config), {"analysis": "pareto"}):
+        found = sections(config, points, data, notes, name)
+        for path in report.write(out, found, command(config), {"analysis": "pareto"}):
             yield Saved(path)
-    yield Done(Compared(out, tuple(points), found.summary, found.notes, *counts))
+    yield Done(Compared(out, tuple(points), found[0].summary, found[0].notes, *counts))
 
 
 def _check(config: ParetoConfig, out: Path) -> None:
     outputs.check_writable(out)
-    if out.is_dir() and any(out.iterdir()) and not (out / FILE).exists() and _record(out) != "pareto":
+    held = {path.name for path in out.iterdir()} if out.is_dir() else set[str]()
+    if not held <= BEFORE and FILE not in held and _record(out) != "pareto":
         raise ValueError(f"'{out}' holds other files; choose another folder with --out")
     for term, table in ((config.sampler, SAMPLERS), (config.algorithm, RESTORERS)):
         name, first, given = parse_term(term)
@@ -86,6 +88,16 @@ def _check(config: ParetoConfig, out: Path) -> None:
             table[name]  # its options may need the number of steps
         else:
             from_term(table[name], first, given)
+
+
+def _lpips(config: ParetoConfig, subjects: Subjects) -> LPIPS | None:
+    if config.lpips is None:
+        return None
+    found = open_lpips(None if config.lpips == "auto" else config.lpips)
+    if min(subjects.shape[1:]) < found.least:
+        size = "x".join(map(str, subjects.shape[1:]))
+        raise ValueError(f"--lpips needs {found.least} pixels a side, and pictures are {size}; leave it out")
+    return found
 
 
 def _record(out: Path) -> str | None:

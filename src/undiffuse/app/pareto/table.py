@@ -11,27 +11,31 @@ from undiffuse.config.pareto import ParetoConfig
 
 COLUMNS = (
     "task", "measure", "prior", "role", "how", "levels", "guidance asked for", "pictures", "value", "95 % from",
-    "95 % to", "calls a picture", "parameters", "FLOP a call", "FLOP a picture", "seconds a picture",
+    "95 % to", "calls a picture", "parameters", "GFLOP a call", "GFLOP a picture", "seconds a picture",
     "CPU seconds a picture", "peak memory of a call, MB", *(f"front against {words}" for words in COSTS.values()),
+)  # fmt: skip
+FRONTS = (
+    "task", "measure", "prior", "calls a picture", "parameters", "GFLOP a picture", "seconds a picture", "value",
+    "95 % from", "95 % to", "on the front against",
 )  # fmt: skip
 BUSY = 1.5  # wall seconds over CPU seconds, from which the machine did something else, or waited
 
 
-def section(
+def sections(
     config: ParetoConfig, points: Sequence[Point], data: Data, notes: Sequence[str], name: str
-) -> Section:
-    """One picture, one table, and what they come to. points: with their fronts."""
-    table = Table("pareto", "All that was measured", COLUMNS, [_row(point) for point in points], _meaning())
+) -> tuple[Section, Section]:
+    """The picture and what it comes to; then the numbers. points: with their fronts."""
+    table = Table("all", "All that was measured", COLUMNS, [_row(point) for point in points], _meaning())
     measures = list(dict.fromkeys(point.measure for point in points))
-    return Section(
+    picture = Section(
         name="pareto",
         title=f"Quality against cost: {name}",
         summary=" ".join(_found(measure, points) for measure in measures),
         figures=(figure(points, table),),
-        tables=(_fronts(points, measures), table),
         notes=(*_notes(config, points, data), *notes),
         facts={"priors": list(dict.fromkeys(point.prior for point in points))},
     )
+    return picture, Section("numbers", "The numbers", "", tables=(_fronts(points), table))
 
 
 def _row(point: Point) -> tuple[Cell, ...]:
@@ -39,7 +43,7 @@ def _row(point: Point) -> tuple[Cell, ...]:
     return (
         measure.task, measure.title, point.prior, point.role, point.how, point.levels, point.guidance, point.n,
         _known(point.value), _known(point.low), _known(point.high), point.calls, point.parameters,
-        point.flop_of_call, point.flop, point.seconds, point.cpu, point.memory / 1e6,
+        point.flop_of_call / 1e9, point.flop / 1e9, point.seconds, point.cpu, point.memory / 1e6,
         *(name in point.on for name in COSTS),
     )  # fmt: skip
 
@@ -48,30 +52,17 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _fronts(points: Sequence[Point], measures: Sequence[Measure]) -> Table:
-    columns = (
-        "task",
-        "measure",
-        "cost",
-        "prior",
-        "calls a picture",
-        "its cost",
-        "value",
-        "95 % from",
-        "95 % to",
-    )
-    rows: list[tuple[Cell, ...]] = []
-    for measure in measures:
-        for name, words in COSTS.items():
-            some = [point for point in points if point.measure == measure and name in point.on]
-            for point in sorted(some, key=lambda point: point.cost(name)):
-                spent = point.parameters if name == "parameters" else point.cost(name)
-                told = (_known(point.low), _known(point.high))
-                rows.append(
-                    (measure.task, measure.title, words, point.prior, point.calls, spent, point.value, *told)
-                )
-    caption = "What nobody beats in both quality and that cost, from the cheapest up: what a budget buys."
-    return Table("fronts", "The fronts", columns, rows, caption)
+def _fronts(points: Sequence[Point]) -> Table:
+    rows: list[tuple[Cell, ...]] = [
+        (
+            point.measure.task, point.measure.title, point.prior, point.calls, point.parameters, point.flop / 1e9,
+            point.seconds, point.value, _known(point.low), _known(point.high),
+            ", ".join(words for name, words in COSTS.items() if name in point.on),
+        )
+        for point in points if point.on
+    ]  # fmt: skip
+    caption = "What nobody beats in both quality and one of the costs; the last column says which."
+    return Table("fronts", "The fronts", FRONTS, rows, caption)
 
 
 def _meaning() -> str:
