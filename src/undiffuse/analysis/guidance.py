@@ -86,7 +86,7 @@ def similarity(a: Tensor, b: Tensor, centre: Tensor) -> Tensor:
 
 
 def accuracy(scores: Iterable[Tensor], labels: Sequence[int | None]) -> float:
-    """Share of pictures whose highest score is that of their class; chance is 1 / classes. scores: batches (B, classes).
+    """Share of pictures whose highest score is that of their class: 1 / classes by chance. scores: (B, classes) each.
 
     Pictures without a class are left out; nan if there are none with one.
     """
