@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from undiffuse.app import machine
 from undiffuse.app.analyse import draw
 from undiffuse.app.analyse.section import Cell, Figure, Section, Table
 from undiffuse.app.analyse.subjects import Subjects, open_subjects
@@ -36,7 +35,7 @@ class Again:
         return self.steps.max().item() == 0
 
 
-Way = Callable[[], Iterator[tuple[list[int], Tensor]]]  # yields (pictures, (T, B, C, H, W)) of part of them
+Way = Callable[[list[int]], Tensor]  # numbers of pictures -> (T, B, C, H, W)
 
 
 def analyse(config: DeterminismConfig) -> Iterator[Event]:
@@ -54,7 +53,7 @@ def analyse(config: DeterminismConfig) -> Iterator[Event]:
     yield Done(section(subjects, found))
 
 
-def _ways(subjects: Subjects) -> dict[str, tuple[list[list[int]], Callable[[list[int]], Tensor]]]:
+def _ways(subjects: Subjects) -> dict[str, tuple[list[list[int]], Way]]:
     """Ways to draw the same seeds: in words, which pictures at once, and how."""
     batches, plain = subjects.batches(), _plain(subjects)
     largest = len(batches[0])
@@ -62,28 +61,23 @@ def _ways(subjects: Subjects) -> dict[str, tuple[list[list[int]], Callable[[list
     if largest > 1:
         ways["each picture alone"] = ([[i] for group in batches for i in group], plain)
         ways["in the opposite order"] = ([group[::-1] for group in batches], plain)
-    if subjects.device.type == "cpu":
-        other = 2 if torch.get_num_threads() == 1 else 1
-        if other <= max(machine.cores(), 1):
-            ways[f"with {other} thread{'s' if other > 1 else ''} in place of {torch.get_num_threads()}"] = (
-                batches,
-                _with_threads(plain, other),
-            )
-    else:
+    if subjects.device.type != "cpu":
         ways[f"on the CPU in place of {subjects.device}"] = (batches, _elsewhere(subjects, torch.float32))
+    elif (threads := torch.get_num_threads()) > 1:  # not the other way: more threads than cores take minutes
+        ways[f"with one thread in place of {threads}"] = (batches, _with_threads(plain, 1))
     if subjects.teacher.opened.prior is not None and subjects.config.precision == "fp32":
         ways["in float64, on the CPU"] = (batches, _elsewhere(subjects, torch.float64))
     return ways
 
 
-def _plain(subjects: Subjects) -> Callable[[list[int]], Tensor]:
+def _plain(subjects: Subjects) -> Way:
     def path(members: list[int]) -> Tensor:
         return torch.stack([state.x.cpu() for state in subjects.states(subjects.teacher, members)])
 
     return path
 
 
-def _with_threads(path: Callable[[list[int]], Tensor], count: int) -> Callable[[list[int]], Tensor]:
+def _with_threads(path: Way, count: int) -> Way:
     def other(members: list[int]) -> Tensor:
         with _threads(count):
             return path(members)
@@ -101,7 +95,7 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _elsewhere(subjects: Subjects, dtype: torch.dtype) -> Callable[[list[int]], Tensor]:
+def _elsewhere(subjects: Subjects, dtype: torch.dtype) -> Way:
     """A copy of the prior on the CPU, computing in `dtype` from the same float32 noise."""
     plan, held = subjects.teacher.plan, dict[str, Subjects]()
 
@@ -122,9 +116,7 @@ def _elsewhere(subjects: Subjects, dtype: torch.dtype) -> Callable[[list[int]], 
     return path
 
 
-def _paths(
-    groups: Sequence[list[int]], path: Callable[[list[int]], Tensor], done: int, total: int
-) -> Generator[Event, None, Tensor]:
+def _paths(groups: Sequence[list[int]], path: Way, done: int, total: int) -> Generator[Event, None, Tensor]:
     """(T, n, C, H, W), pictures in order."""
     yield Progress(done, total, "drawing the same seeds again")
     parts: list[Tensor] = []

@@ -41,5 +41,5 @@ class DeterminismConfig(AnalyseConfig):
     POSITIONAL: ClassVar[tuple[str, ...]] = ("run",)
 
     run: str  # a name, a file of weights or the folder of a run
-    n: Annotated[int, pydantic.Field(ge=2, le=10_000)] = 8
+    n: Annotated[int, pydantic.Field(ge=2, le=64)] = 8  # all their states are held
     steps: Annotated[int, pydantic.Field(ge=2, le=10_000)] = 20
