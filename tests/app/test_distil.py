@@ -198,10 +198,6 @@ def test_killed_at_random_moments_it_ends_the_same(teacher):
         (("--sizes", "0.3", "--set", "conditioning.classes=3"), "classes"),
         (("--method", "progressive", "--to-steps", "2", "--grid", "timesteps"), "no timesteps"),
         (
-            ("--method", "progressive", "--to-steps", "2", "--set", "distil.sigmas=[900.0, 1.0]"),
-            "knows noise up to",
-        ),
-        (
             ("--sizes", "0.3", "--set", "objective.prediction=eps", "--set", "objective.schedule=linear"),
             "edm",
         ),

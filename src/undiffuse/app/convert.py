@@ -64,6 +64,8 @@ def convert(config: ConvertConfig) -> Iterator[Event]:
         raise ValueError("diffusers has no classifiers of noisy pictures; leave out --to diffusers")
     found = _loaded(path, given, classifying)
     yield from map(Note, found.told)
+    if config.to == "diffusers" and isinstance(found.description, PriorConfig):
+        yield from map(Note, _lost(found.description))
     yield Progress(1, 2, f"writing {config.out.name}")
     make_folder(config.out.parent)
     if config.precision != "fp32":
@@ -72,6 +74,15 @@ def convert(config: ConvertConfig) -> Iterator[Event]:
     yield Progress(2, 2, "done")
     yield Saved(config.out)
     yield Done(config.out)
+
+
+def _lost(config: PriorConfig) -> list[str]:
+    """What a folder of diffusers has no place for."""
+    if config.made_for is None:
+        return []
+    levels = ", ".join(f"{level:.6g}" for level in config.made_for.sigmas or ())
+    on = f" on sigma {levels}" if levels else ""
+    return [f"made for {config.made_for}{on}; a folder of diffusers has no place for that: note it down"]
 
 
 def _check(config: ConvertConfig) -> None:

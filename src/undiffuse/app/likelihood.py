@@ -107,7 +107,7 @@ def run(config: LikelihoodConfig) -> Iterator[Event]:
     opened.denoise.to(device).requires_grad_(False)
     if config.out is not None:
         outputs.check_writable(config.out.parent)
-    yield from (Note(note) for note in (*opened.notes(), *pictures.dataset.notes))
+    yield from (Note(note) for note in (*opened.notes_to_measure(), *pictures.dataset.notes))
     bits: list[float] = []
     deviations, quadratures, bounds = [], [], []
     batch = config.batch if isinstance(config.batch, int) else BATCH

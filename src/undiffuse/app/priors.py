@@ -64,14 +64,18 @@ class Opened:
 
     def notes_to_restore(self) -> tuple[str, ...]:
         """The same, and what it means for restoration that a prior was distilled to few steps."""
+        return self._notes_to("restoration expects; its teacher, or a student of a size, restores better")
+
+    def notes_to_measure(self) -> tuple[str, ...]:
+        """The same for a likelihood, which follows a flow that such a prior has not."""
+        return self._notes_to("a likelihood is computed from; that of its teacher means something")
+
+    def _notes_to(self, expects: str) -> tuple[str, ...]:
         made_for = None if self.config is None else self.config.made_for
         if made_for is None or made_for.sampler is None:
             return self.notes()
         end = f"'{self.name}' was made for {made_for}: it answers with the end of a path, not with the mean that "
-        return (
-            *self.notes(),
-            f"{end}restoration expects; its teacher, or a student of a size, restores better",
-        )
+        return *self.notes(), end + expects
 
     def __str__(self) -> str:
         told = [] if self.sha256 is None else [f"sha256 {self.sha256[:12]}"]
@@ -315,7 +319,14 @@ def label_of(opened: Opened, text: str) -> int | None:
 def check_guidance(opened: Opened, label: int | None, guidance: float) -> None:
     """ValueError if the prior cannot be asked for this label with this guidance."""
     prior = opened.prior
-    if prior is not None and prior.num_classes is not None and label is None and not prior.null_class:
+    made_for = None if opened.config is None else opened.config.made_for
+    guided = made_for is not None and made_for.guidance != 1  # its answer without a class was not taught
+    if (
+        prior is not None
+        and prior.num_classes is not None
+        and label is None
+        and not (prior.null_class and not guided)
+    ):
         raise ValueError(
             f"the prior '{opened.name}' needs a class; give --label, 0 to {prior.num_classes - 1}"
         )
@@ -323,8 +334,7 @@ def check_guidance(opened: Opened, label: int | None, guidance: float) -> None:
         raise ValueError(f"--classifier {opened.guide.name} guides towards a class; give it with --label")
     if guidance == 1:
         return
-    made_for = None if opened.config is None else opened.config.made_for
-    if made_for is not None and made_for.guidance != 1:
+    if made_for is not None and guided:
         raise ValueError(
             f"--guidance {guidance:g}; the prior '{opened.name}' has guidance {made_for.guidance:g} built in: "
             "leave it out"

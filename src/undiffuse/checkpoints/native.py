@@ -14,6 +14,7 @@ from undiffuse.priors import DiscreteSchedule, Prior, scalings, schedules
 
 KIND = "undiffuse prior 1"
 EDM_RANGE = (0.002, 80.0)  # of sigma (Karras et al. 2022, table 1)
+ROUNDED = 1 + 1e-6  # of levels that were kept in float32
 IN_A_RUN = "prior.safetensors"
 
 Count = Annotated[int, pydantic.Field(ge=1, le=WIDEST)]
@@ -36,6 +37,8 @@ class MadeFor(Options):
         levels = self.sigmas or ()
         if any(a <= b for a, b in zip(levels, levels[1:], strict=False)):
             raise ValueError("made_for.sigmas do not fall")
+        if (self.sampler is None) != (self.sigmas is None):
+            raise ValueError("made_for has one of sampler and sigmas; expected both or neither")
         return self
 
     def __str__(self) -> str:
@@ -102,6 +105,9 @@ class PriorConfig(Described):
             scaling = {"eps": scalings.eps, "v": scalings.v, "x0": scalings.x0}[self.prediction](schedule)
             scaling = scalings.told(scaling, self.time_scale)
             sigma_range = (float(schedule.sigmas[0]), float(schedule.sigmas[-1]))
+        levels = (self.made_for.sigmas if self.made_for else None) or ()
+        if levels and levels[0] > sigma_range[1] * ROUNDED:
+            raise ValueError(f"made for sigma {levels[0]:.4g}; it knows noise up to {sigma_range[1]:.4g}")
         return Prior(
             net,
             scaling,

@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 import pydantic
 
 from undiffuse.config.options import Options
+from undiffuse.config.train import Positive
 
 Share = Annotated[float, pydantic.Field(gt=0, le=1)]  # of the teacher's parameters
-Steps = Annotated[int, pydantic.Field(ge=1, le=100_000)]
+Steps = Annotated[int, pydantic.Field(ge=1, le=10_000)]  # of sampling: twice as many fit in a configuration
 FIRST = {"progressive": 64}  # steps that halving begins at, unless said
 COST = {
     "match": 1.0,
@@ -28,7 +29,7 @@ class DistilConfig(Options):
     to_steps: Steps | None = None  # of sampling, by the last student
     from_steps: Steps | None = None  # of progressive: of the teacher
     grid: Literal["karras", "timesteps"] | None = None  # None: timesteps for a teacher that knows them
-    steps: Steps | None = None  # of training, for each student
+    steps: Positive | None = None  # of training, for each student
     guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0
     truth: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0
     tuning: bool = False
@@ -46,6 +47,9 @@ class DistilConfig(Options):
             )
         if not stepping and not self.sizes:
             raise ValueError("nothing asked for; give --sizes 0.1,0.3, or --method progressive --to-steps 4")
+        if len({f"{size:g}" for size in self.sizes}) < len(self.sizes):
+            told = ", ".join(map(str, self.sizes))
+            raise ValueError(f"--sizes {told}; two of them are the same to six digits: leave one out")
         if len(self.sizes) > 1 and stepping:
             raise ValueError(f"{len(self.sizes)} sizes with --method {self.method}; give one with --size")
         if self.from_steps is not None and self.method != "progressive":

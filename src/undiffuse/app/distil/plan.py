@@ -17,6 +17,7 @@ from undiffuse.distil import halvings
 from undiffuse.distil.students import parameters, student
 
 LEVELS = (-1.1, 2.0)  # mean and deviation of ln sigma for consistency (Geng et al. 2024)
+FOLLOW = ("distil", "network", "train.start")  # of a TrainConfig
 HIGHEST = 160.0  # sigma that steps begin at, at most; as of samples
 
 
@@ -61,17 +62,49 @@ def read(config: DistilConfig) -> Plan:
         raise ValueError(f"'{config.teacher}' is no network; students learn from a run, or its weights")
     if opened.told or opened.sha256 is None:
         raise ValueError(
-            f"'{config.teacher}' is of another package; run `undiffuse convert` first, and distil what it writes"
+            f"'{config.teacher}' is of another package; run `undiffuse priors convert` first, and distil what it writes"
         )
-    if opened.config.made_for is not None and opened.config.made_for.guidance != 1 != config.guidance:
-        raise ValueError(
-            f"--guidance {config.guidance:g}; the teacher has its guidance built in: leave it out"
-        )
+    _check_asked(config, opened.config)
+    _check_settings(config.settings)
     base = _base(config)
     out = config.out or Path("runs") / "students" / _name(config.teacher)
     made = Plan(config, opened, opened.config, base, out, ())
     stages = tuple(_stages(made))
     return Plan(config, opened, opened.config, base, out, stages)
+
+
+def _check_asked(config: DistilConfig, teacher: PriorConfig) -> None:
+    """ValueError for a lesson that this teacher cannot give, said before a student of a size is trained for it."""
+    if config.guidance != 1 and not teacher.null_class:
+        raise ValueError(
+            f"--guidance {config.guidance:g}; '{config.teacher}' knows no images without a class: leave it out"
+        )
+    if (made_for := teacher.made_for) is None:
+        return
+    if made_for.guidance != 1 and (config.guidance != 1 or config.tuning):
+        asked = "--tuning" if config.tuning else f"--guidance {config.guidance:g}"
+        raise ValueError(f"{asked}; the teacher has its guidance built in: leave it out")
+    if made_for.sigmas is None:
+        return
+    own, told = len(made_for.sigmas), f"'{config.teacher}' was made for {made_for}, and knows no other levels"
+    if config.method != "progressive" or made_for.sampler != "ddim" or config.sizes:
+        raise ValueError(
+            f"{told}; let its own teacher teach, or halve its steps of ddim with --method progressive"
+        )
+    if config.from_steps not in (None, own) or config.grid is not None:
+        raise ValueError(f"{told}; leave out --from-steps and --grid")
+
+
+def _check_settings(settings: tuple[str, ...]) -> None:
+    """ValueError for what is not the user's to set: students would not be what they are called."""
+    for setting in settings:
+        name = setting.partition("=")[0].strip()
+        for fixed in FOLLOW:
+            if f"{name}.".startswith(f"{fixed}.") or f"{fixed}.".startswith(f"{name}."):
+                raise ValueError(
+                    f"--set {setting}; {fixed} follows from the teacher and the options of undiffuse distil: "
+                    "leave it out"
+                )
 
 
 def _base(config: DistilConfig) -> TrainConfig:
@@ -117,9 +150,12 @@ def _halved(
     """A stage for each halving; each but the first learns from the one before it, and begins as a copy of it."""
     config, teacher, guidance = plan.config, plan.config.teacher, plan.config.guidance
     assert config.to_steps is not None
-    first = config.from_steps or _first(config.to_steps)
-    sigmas = _grid(plan, first)
-    for number, count in enumerate(halvings(first, config.to_steps)[1:]):
+    made_for = plan.described.made_for
+    if made_for is not None and made_for.sigmas is not None:
+        sigmas = list(made_for.sigmas)
+    else:
+        sigmas = _grid(plan, config.from_steps or _first(config.to_steps))
+    for number, count in enumerate(halvings(len(sigmas), config.to_steps)[1:]):
         told = {"method": "progressive", "share": share, "sigmas": sigmas, "guidance": guidance}
         name = f"{prefix}progressive_{count}"
         yield _stage(plan, name, network, told, teacher, start if number == 0 else None)
@@ -140,7 +176,13 @@ def _grid(plan: Plan, count: int) -> list[float]:
         raise ValueError(f"--grid timesteps; '{plan.config.teacher}' knows no timesteps: use karras")
     if timed:
         known = plan.described.discrete().sigmas
-        return from_timesteps(known[known <= HIGHEST], count, "trailing")[:-1].tolist()
+        known = known[known <= HIGHEST]
+        if count > len(known):
+            top = f"{len(known)} levels up to sigma {HIGHEST:g}"
+            raise ValueError(
+                f"{count} steps; '{plan.config.teacher}' knows {top}: give fewer with --from-steps, or --grid karras"
+            )
+        return from_timesteps(known, count, "trailing")[:-1].tolist()
     return levels(plan.teacher, _shape(plan), count, HIGHEST)[:-1].tolist()
 
 

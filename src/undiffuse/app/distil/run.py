@@ -27,7 +27,6 @@ def run(config: DistilConfig, *, resume: bool = False, dry: bool = False) -> Ite
     if dry:
         yield from _tried(plan)
         return
-    outputs.make_folder(plan.out)
     for number, stage in enumerate(plan.stages):
         folder = plan.out / stage.name
         yield Note(f"student {number + 1} of {len(plan.stages)}: {stage.name}")
@@ -64,7 +63,15 @@ def _check(plan: Plan, resume: bool) -> None:
         raise ValueError(
             f"'{plan.out}' already holds {', '.join(held[:5])}; add --resume to go on, or choose another with --out"
         )
+    outputs.check_writable(plan.out)
     plan.stages[0].config(plan.config.settings)
+    if plan.config.method == "consistency":
+        config = plan.stages[-1].config(plan.config.settings)
+        if config.objective.prediction == "x0":
+            raise ValueError(
+                f"'{plan.config.teacher}' predicts x0, and so would a student whose answer at sigma = 0 has to be "
+                "the picture itself; add --set objective.prediction=v"
+            )
 
 
 def _tried(plan: Plan) -> Iterator[Event]:

@@ -50,15 +50,26 @@ def rows(plan: Plan) -> list[Row]:
     return found
 
 
+def _read(path: Path) -> list[list[str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        return list(csv.reader(file))
+
+
 def write(path: Path, found: list[Row]) -> Path:
-    """As CSV."""
-    text = io.StringIO()
-    table = csv.writer(text)
+    """As CSV. Students of an earlier call stay, if they were measured as these are: the teacher's line is the same."""
     bands = list(found[0].rms)
     columns = [f"rms of x0 at sigma {low:g} to {high:g}" for low, high in bands]
-    table.writerow(["student", "parameters", "share", "made for", *columns])
+    lines = [["student", "parameters", "share", "made for", *columns]]
     for row in found:
         errors = [f"{row.rms[band]:.5g}" for band in bands]
-        table.writerow([row.name, row.parameters, f"{row.share:.4g}", row.made_for, *errors])
+        lines.append([row.name, str(row.parameters), f"{row.share:.4g}", row.made_for, *errors])
+    before = _read(path)
+    if before[:2] == lines[:2]:
+        names = {row.name for row in found}
+        lines[2:2] = [line for line in before[2:] if line and line[0] not in names]
+    text = io.StringIO()
+    csv.writer(text).writerows(lines)
     replace_file(path, text.getvalue().encode())
     return path

@@ -86,7 +86,9 @@ def take(folder: Path, config: TrainConfig, resume: bool) -> Iterator[None]:
             raise ValueError(
                 f"'{folder}' already holds a run; add --resume to go on, or choose another with --out"
             )
-        free = tuple(f"{name}:" for name in MAY_CHANGE)
+        # A student begins with the student before it, wherever their folder lies by now.
+        may_change = MAY_CHANGE if config.distil is None else (*MAY_CHANGE, "train.start")
+        free = tuple(f"{name}:" for name in may_change)
         found = changed(read_yaml(stored), config.model_dump(mode="json"))
         differences = [line for line in found if not line.startswith(free)]
         if differences:

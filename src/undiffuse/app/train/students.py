@@ -61,10 +61,34 @@ def check_taught(config: TrainConfig, teacher: PriorConfig, data: Dataset, class
             f"{name} knows the levels of {teacher.timesteps} {teacher.schedule} steps, objective asks for "
             f"{told.timesteps} {told.schedule}; make them equal"
         )
+    if teacher.prediction == "edm" and told.sigma_data != teacher.sigma_data:
+        raise ValueError(
+            f"{name} was made for data of deviation {teacher.sigma_data:g}, objective.sigma_data is "
+            f"{told.sigma_data:g}; make them equal"
+        )
+    if told.learned_variance:
+        raise ValueError("objective.learned_variance, and students predict no variance; leave it out")
+    _check_low_res(name, config, teacher)
     highest = teacher.around(torch.nn.Identity()).sigma_range[1]
     levels = (config.distil.sigmas if config.distil else None) or (highest,)
     if levels[0] > highest * (1 + 1e-6):
         raise ValueError(f"{name} knows noise up to sigma {highest:.4g}, the steps begin at {levels[0]:.4g}")
+
+
+def _check_low_res(name: str, config: TrainConfig, teacher: PriorConfig) -> None:
+    """ValueError unless the run makes the pictures that the teacher is conditioned on."""
+    asked, noise = config.conditioning.low_res, config.conditioning.augmentation
+    asked = f"sr{asked}" if isinstance(asked, int) else asked
+    if (teacher.low_res, teacher.augmentation) != (asked, noise):
+        raise ValueError(
+            f"{name} is conditioned on {teacher.low_res or 'no picture'} with noise up to {teacher.augmentation:g}, "
+            f"conditioning.low_res is {asked or 'not given'} with {noise:g}; make them equal"
+        )
+    if teacher.low_res is not None and teacher.low_res_as != "pinv":
+        raise ValueError(
+            f"{name} is shown its picture enlarged by {teacher.low_res_as}, and training enlarges by pinv; "
+            "choose another"
+        )
 
 
 def describe_student(config: TrainConfig, teacher: PriorConfig) -> PriorConfig:

@@ -1,0 +1,188 @@
+"""`undiffuse distil` of teachers that are students, settings that contradict it, and folders that it knows."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from tests.app.test_distil import QUICK, command, distil, place, result, teacher  # noqa: F401 (fixtures)
+from tests.app.test_train import CONFIG, write
+from undiffuse.app.distil import run
+from undiffuse.app.distil.plan import read
+from undiffuse.app.train import run as training
+from undiffuse.app.train.build import build
+from undiffuse.checkpoints import load
+from undiffuse.config.distil import DistilConfig
+from undiffuse.config.train import LARGEST, read_train, write_yaml
+from undiffuse.distil import Consistency, Guided, Progressive
+from undiffuse.distil.matching import Matching
+
+
+def planned(name, **options):
+    return read(DistilConfig(teacher=name, settings=QUICK, **options))
+
+
+def lesson(path):
+    """The objective of a student's configuration, as its run builds it."""
+    pieces = build(read_train(Path(path) / "config.yaml"))
+    pieces.stream.close()
+    return pieces.objective
+
+
+def test_a_student_of_few_steps_teaches_on_its_own_levels(teacher):  # noqa: F811
+    distil(method="progressive", to_steps=4, from_steps=8, guidance=2.0)
+    student = "students/progressive_4"
+    own = load(student).config.made_for.sigmas
+    stages = planned(student, method="progressive", to_steps=1).stages
+    assert stages[0].tree["distil"]["sigmas"] == list(own)
+    assert stages[1].tree["distil"]["sigmas"] == list(own[::2])
+    distil_again = DistilConfig(
+        teacher=student, settings=QUICK, out=Path("further"), method="progressive", to_steps=2
+    )
+    list(run(distil_again))
+    made_for = load("further/progressive_2").config.made_for
+    assert made_for.sigmas == own[::2] and made_for.guidance == 2
+    for options in (
+        dict(sizes=(0.3,)),
+        dict(method="consistency", to_steps=1),
+        dict(method="progressive", to_steps=1, sizes=(0.3,)),
+        dict(method="progressive", to_steps=1, from_steps=8),
+        dict(method="progressive", to_steps=1, grid="karras"),
+    ):
+        with pytest.raises(
+            ValueError, match="was made for 4 steps of ddim, guidance 2 built in, and knows no"
+        ):
+            planned(student, **options)
+
+
+def test_what_is_learned_is_what_was_asked_for(teacher):  # noqa: F811
+    """Labels are hidden unless guidance is in the answers, also where the teacher has it built in."""
+    distil(method="progressive", to_steps=1, from_steps=4, guidance=2.0)
+    first, second = lesson("students/progressive_2"), lesson("students/progressive_1")
+    assert isinstance(first, Progressive) and isinstance(first.teacher.ask, Guided)
+    assert not isinstance(second.teacher.ask, Guided)
+    assert first.label_dropout == second.label_dropout == 0
+    distil(out="sizes", sizes=(1.0,), truth=0.25)
+    plain = lesson("sizes/size_1")
+    assert isinstance(plain, Matching) and plain.truth == 0.25 and plain.label_dropout == 0.1
+    distil(out="one", method="consistency", to_steps=1, steps=8)
+    one = lesson("one/consistency_1")
+    assert isinstance(one, Consistency) and one.by_gap and one.teacher is not None
+    told = read_train(Path("one/consistency_1/config.yaml"))
+    assert one.schedule.images == 3 * 4 // 8 and told.objective.log_sigma == (-1.1, 2.0)
+
+
+@pytest.mark.parametrize(
+    "setting, said",
+    [
+        ("distil=null", "distil follows from the teacher"),
+        ("distil.sigmas=[9.0, 1.0]", "distil follows from the teacher"),
+        ("network.widths=[8]", "network follows from the teacher"),
+        ("train.start=run", "train.start follows from the teacher"),
+        ("train={steps: 3, batch: 4}", "train.start follows from the teacher"),
+        ("conditioning.low_res=2", "is conditioned on no picture"),
+        ("objective.sigma_data=0.3", "made for data of deviation 0.5"),
+    ],
+)
+def test_settings_that_a_student_cannot_honour(teacher, capsys, setting, said):  # noqa: F811
+    code, _, error = command(capsys, "distil", "run", "--sizes", "0.5", "--out", "no", "--set", setting)
+    assert code == 2 and said in error.strip().splitlines()[-1] and not Path("no").exists()
+
+
+def test_what_a_later_student_cannot_learn_is_said_before_the_first(place):  # noqa: F811
+    """None is trained for days in vain."""
+    write({**CONFIG, "objective": {"prediction": "x0", "schedule": "linear", "timesteps": 50},
+           "conditioning": {"classes": 2, "dropout": 0.0}})  # fmt: skip
+    list(training(read_train(Path("tiny.yaml"), QUICK), Path("run")))
+    for options, said in (
+        (dict(sizes=(0.5,), method="consistency", to_steps=1), "objective.prediction=v"),
+        (dict(sizes=(0.5,), method="progressive", to_steps=4, guidance=2.0), "without a class"),
+        (dict(sizes=(0.5,), method="progressive", to_steps=4), r"knows \d+ levels up to sigma 160"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            distil(**options)
+        assert not Path("students").exists()
+    with pytest.raises(ValueError, match="learned_variance"):
+        config = DistilConfig(
+            teacher="run", settings=(*QUICK, "objective.learned_variance=true"), sizes=(1.0,)
+        )
+        list(run(config))
+
+
+def test_levels_beyond_the_teacher_are_refused(teacher):  # noqa: F811
+    """Of a configuration that was written by hand."""
+    distil(method="progressive", to_steps=2, from_steps=4)
+    path = Path("students/progressive_2/config.yaml")
+    with pytest.raises(ValueError, match="knows noise up to sigma 80"):
+        list(training(read_train(path, ["distil.sigmas=[900.0, 1.0]"]), Path("beyond")))
+
+
+def test_a_folder_may_be_named_otherwise_or_moved(teacher):  # noqa: F811
+    options = dict(sizes=(1.0,), method="progressive", to_steps=1, from_steps=2)
+    distil(**options)
+    before = Path("students/size_1_progressive_1/prior.safetensors").read_bytes()
+    Path("students").rename("moved")
+    rows = result(distil(out=Path("moved").resolve(), resume=True, **options))
+    assert [row.name for row in rows] == ["teacher", "size_1", "size_1_progressive_1"]
+    assert Path("moved/size_1_progressive_1/prior.safetensors").read_bytes() == before
+
+
+def test_the_table_keeps_students_of_earlier_calls(teacher):  # noqa: F811
+    """Unless they were measured on other images."""
+
+    def names():
+        with open("students/students.csv", newline="") as file:
+            return [row["student"] for row in csv.DictReader(file)]
+
+    distil(method="progressive", to_steps=2, from_steps=4, guidance=2.0)  # a field with a comma
+    distil(sizes=(1.0,))
+    assert names() == ["teacher", "progressive_2", "size_1"]
+    distil(sizes=(1.0,), resume=True)
+    assert names() == ["teacher", "progressive_2", "size_1"]
+    config = DistilConfig(
+        teacher="run", settings=(*QUICK, "train.validate_images=3"), out=Path("students"), sizes=(1.0,)
+    )
+    list(run(config, resume=True))
+    assert names() == ["teacher", "size_1"]
+
+
+def test_a_class_is_needed_where_guidance_is_built_in(teacher, capsys):  # noqa: F811
+    """Its answer without one was never taught."""
+    distil(method="progressive", to_steps=2, from_steps=4, guidance=2.0)
+    distil(method="progressive", to_steps=2, from_steps=4, out="plain")
+    ask = ("--n", "2", "--label", "none", "--out")
+    code, _, said = command(capsys, "sample", "students/progressive_2", *ask, "no")
+    assert code == 2 and "needs a class" in said and not Path("no").exists()
+    assert command(capsys, "sample", "plain/progressive_2", *ask, "yes")[0] == 0
+
+
+def test_likelihoods_and_diffusers_are_told(teacher, capsys):  # noqa: F811
+    network = {"name": "ddpm", "width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [], "groups": 4}
+    levels = {"prediction": "eps", "schedule": "linear", "timesteps": 50}
+    write({**CONFIG, "network": network, "objective": levels, "conditioning": {}})
+    list(training(read_train(Path("tiny.yaml"), QUICK), Path("steps")))
+    config = DistilConfig(
+        teacher="steps", settings=QUICK, out=Path("few"), method="progressive", to_steps=1, from_steps=2
+    )
+    list(run(config))
+    code, _, said = command(capsys, "priors", "convert", "few/progressive_1", "folder", "--to", "diffusers")
+    level = f"{load('few/progressive_1').config.made_for.sigmas[0]:.6g}"
+    assert code == 0 and f"made for 1 steps of ddim on sigma {level}; a folder of diffusers has no" in said
+    code, _, said = command(
+        capsys, "likelihood", "few/progressive_1", "--data", "data.npz", "--source", "npz:labels=labels",
+        "--count", "1", "--steps", "2",
+    )  # fmt: skip
+    assert code == 0 and "not with the mean that a likelihood is computed from" in said
+
+
+def test_sizes_and_steps_that_are_refused():
+    with pytest.raises(ValueError, match="the same to six digits"):
+        DistilConfig(teacher="run", sizes=(0.5, 0.50000001))
+    with pytest.raises(ValueError, match="10000"):
+        DistilConfig(teacher="run", method="progressive", to_steps=10_001)
+    assert DistilConfig(teacher="run", sizes=(0.5,), steps=400_000).steps == 400_000
+
+
+def test_the_most_steps_fit_in_a_configuration():
+    """Where halving begins unsaid: twice as many levels, each with all its digits."""
+    assert len(write_yaml({"distil": {"sigmas": [80 / 3 + n / 7 for n in range(20_000)]}})) < LARGEST / 2
