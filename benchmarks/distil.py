@@ -112,9 +112,10 @@ def table(result: dict[str, Any]) -> str:
         "a class over that of two real test images of it."
     )
     rows = [
-        "| prior | sampler | steps | guidance | calls | recognised as asked | 95 % | spread, features | pixels |"
+        "| prior | sampler | steps | guidance | calls | recognised as asked | 95 % | spread, features | pixels | "
+        "Frechet distance |"
     ]
-    rows.append("|---" * 9 + "|")
+    rows.append("|---" * 10 + "|")
     for row in result["rows"]:
         low, high = row["interval"]
         rows.append(
