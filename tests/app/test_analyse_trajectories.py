@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from tests.small import CLASSES, PHOTO, changed, stored
 from undiffuse import cli
-from undiffuse.analysis.trajectory import Sketch
+from undiffuse.analysis.geometry import geometry
+from undiffuse.analysis.trajectory import Sketch, Trajectories
 from undiffuse.app.analyse import embedding, run, store
 from undiffuse.app.analyse.subjects import compared, merged, open_subjects
 from undiffuse.app.analyse.trajectories import analyse, record
 from undiffuse.app.analyse.trajectory_figures import against_table, geometry_table
-from undiffuse.app.analyse.trajectory_measures import common, measured
+from undiffuse.app.analyse.trajectory_measures import common, measured, per_fold
 from undiffuse.app.events import Done, Progress
 from undiffuse.app.priors import open_prior
 from undiffuse.checkpoints.native import MadeFor
@@ -231,17 +232,33 @@ def test_a_student_of_few_steps_is_met_at_its_own_levels(tmp_path, priors):
     assert few.levels.tolist() == pytest.approx([*own, 0.0], rel=1e-6)
     mine, theirs = common(teacher, few)
     assert theirs == list(range(5)) and teacher.sigmas[mine].tolist() == few.sigmas.tolist()
-    assert len(teacher.levels) == 8 + 1 + 4
+    assert len(teacher.levels) == 8 + 1  # as many as without: the nearest made room
 
 
-def test_levels_that_are_as_good_as_one():
-    grid = karras(4)
-    close = grid * (1 + 1e-9)
+def test_levels_make_room_for_those_of_students():
+    grid = karras(6)
     assert torch.equal(merged(grid, []), grid)
-    assert torch.equal(
-        merged(grid, [close]).sort(descending=True).values[1:], close[1:].sort(descending=True).values
-    )
-    assert len(merged(grid, [torch.tensor([100.0, 0.5, 0.0], dtype=torch.float64)])) == 6  # 100 is too high
+    assert torch.equal(merged(grid, [grid]), grid)
+    assert torch.allclose(merged(grid, [grid * (1 + 1e-9)]), grid)
+    own = torch.tensor([100.0, 80.0, 0.5, 0.0], dtype=torch.float64)  # the first is too high
+    found = merged(grid, [own, own])
+    assert len(found) == len(grid) and 0.5 in found and (found.diff() < 0).all()
+    assert (found != grid).sum() == 1
+    many = torch.linspace(70, 1, 40, dtype=torch.float64)
+    assert torch.isin(many, merged(grid, [many])).all() and merged(grid, [many])[0] == 80
+
+
+def test_turning_and_movement_are_no_matter_of_the_grid():
+    """A heading that turns by 1 radian for a factor e of sigma, and an estimate that moves by 3, at uneven levels."""
+    levels = torch.tensor([8.0, 7.9, 3.0, 1.0, 0.9, 0.2, 0.0], dtype=torch.float64)
+    log = levels[:-1].log()
+    heading = torch.stack([log.cos(), log.sin()], 1)  # of the step that begins at each level
+    points = torch.cat([torch.zeros(1, 2).double(), heading.cumsum(0)])[:, None]
+    guess = geometry((3 * log)[:, None, None].expand(-1, 1, 2))
+    it = Trajectories("it", levels, levels, points, points, geometry(points), guess)
+    _, turns, moves = per_fold(it)
+    assert torch.allclose(turns, torch.full((4, 1), 180 / torch.pi).double())
+    assert torch.allclose(moves, torch.full((5, 1), 1.5).double())  # 3, with white - black = 1
 
 
 @pytest.mark.parametrize(

@@ -165,15 +165,22 @@ def own_plan(plan: Plan) -> Plan | None:
 
 
 def merged(sigmas: Tensor, own: Sequence[Tensor]) -> Tensor:
-    """The levels of a grid and those of others, falling to 0; of two that are as good as one the others' counts.
+    """A grid that holds the levels of others too, falling to 0: its nearest level makes room for each of them.
 
-    No level is added above the grid's first: a prior that is asked to begin there may know no higher one.
+    So steps do not get tiny. The first level stays, and none is added above it: priors may know no higher one.
     """
     if not own:
         return sigmas
-    extra = torch.cat([levels[levels <= sigmas[0] * (1 + ALIKE)] for levels in own]).unique()
-    apart = ((sigmas[:, None] - extra).abs() > ALIKE * sigmas[:, None]).all(1)
-    return torch.cat([sigmas[apart], extra]).sort(descending=True).values
+    top = sigmas[0]
+    extra = torch.cat([levels[(levels > 0) & (levels < top * (1 - ALIKE))] for levels in own]).unique()
+    inner = sigmas[1:-1].log()
+    left = torch.ones_like(inner, dtype=torch.bool)
+    for level in extra.log():
+        if left.any():
+            left[(inner - level).abs().masked_fill(~left, torch.inf).argmin()] = False
+    return torch.cat(
+        [sigmas[:1], torch.cat([sigmas[1:-1][left], extra]).sort(descending=True).values, sigmas[-1:]]
+    )
 
 
 def names(opened: Sequence[Opened]) -> list[str]:

@@ -12,7 +12,7 @@ from undiffuse.app.analyse import embedding, store, trajectory_figures, trajecto
 from undiffuse.app.analyse.section import Attachment, Section
 from undiffuse.app.analyse.subjects import Subject, Subjects, open_subjects
 from undiffuse.app.analyse.trajectory_measures import Measured, measured
-from undiffuse.app.events import Done, Event, Note, Progress
+from undiffuse.app.events import Done, Event, Progress
 from undiffuse.config.analyse.trajectories import TrajectoriesConfig
 
 STORE, FRAME = "trajectories.safetensors", "frame.safetensors"
@@ -36,10 +36,14 @@ def analyse(config: TrajectoriesConfig) -> Iterator[Event]:
     """Notes and progress, and Done(Section). ValueError for bad input, in one line."""
     embedding.check(config)
     recorded = yield from record(config)
+    yield Progress(0, 3, "measuring")
     found = measured(recorded.trajectories, len(recorded.drawing.labels))
-    yield Note("measuring and drawing")
+    yield Progress(1, 3, "embedding")
     embedded = yield from embedding.embedded(config, recorded.trajectories, recorded.sketch)
-    yield Done(section(config, recorded, found, embedded))
+    yield Progress(2, 3, "drawing")
+    result = section(config, recorded, found, embedded)
+    yield Progress(3, 3, "drawing")
+    yield Done(result)
 
 
 def record(config: TrajectoriesConfig) -> Generator[Event, None, Recorded]:

@@ -126,8 +126,8 @@ def _by_level(found: Measured) -> Figure:
     figure, axes = draw.frame(11, 4.2, 1, 2)
     rows: list[tuple[Cell, ...]] = []
     for i, it in enumerate(found.trajectories):
-        at, turns, between, moves = per_fold(it)
-        kinds = (("turning, degrees", at, turns), (f"movement, {UNIT}", between, moves))
+        levels, turns, moves = per_fold(it)
+        kinds = (("turning, degrees", levels[:-1], turns), (f"movement, {UNIT}", levels, moves))
         for panel, (name, sigmas, values) in zip(axes[0], kinds, strict=True):
             _banded(panel, sigmas, values, it.label, {**draw.line_style(i), "markevery": 0.1})
             rows += [(name, it.label, *row) for row in _rows(sigmas, values)]
@@ -176,9 +176,9 @@ def _shapes(found: Measured) -> Figure:
         panel.margins(x=0.08)
     axes[0, 0].invert_yaxis()
     caption = (
-        "a dot for each picture, shaken up and down so that all are seen, and a bar at the median. A path that "
-        "turns little can be followed in few steps. An estimate that travels far and with low straightness "
-        "changes its mind on the way."
+        "a prior of few steps has few angles to add up. Shown is a dot for each picture, shaken up and down so "
+        "that all are seen, and a bar at the median. A path that turns little can be followed in few steps. An "
+        "estimate that travels far and with low straightness changes its mind on the way."
     )
     columns = (
         "prior",
@@ -196,7 +196,7 @@ def _shapes(found: Measured) -> Figure:
 def _sets(found: Measured) -> Figure:
     figure, panel = draw.frame(6.4, 4.2)
     first, rows = found.trajectories[0].label, list[tuple[Cell, ...]]()
-    one = found.sets[0]
+    one = max(found.sets, key=lambda it: len(it.sigmas))
     above = one.sigmas > 0
     low, high = ((one.floor + k * 1.96 * one.spread)[above].tolist() for k in (-1, 1))
     x = (one.sigmas[above] / 2).tolist()
@@ -244,6 +244,7 @@ def _banded(panel: Any, sigmas: Tensor, values: Tensor, label: str, look: dict[s
         return
     low, high = values[shown].nanquantile(torch.tensor(BAND, dtype=values.dtype), dim=1)
     panel.fill_between(x, low.tolist(), high.tolist(), color=look["color"], alpha=0.15, linewidth=0)
+    mean = torch.where(mean > 0, mean, torch.nan)  # 0 has no place on a logarithmic axis
     panel.plot(x, mean.tolist(), label=label, **look)
 
 

@@ -128,14 +128,15 @@ def mean_and_range(values: Tensor) -> tuple[float, float]:
     return values.mean().item(), NORMAL95 * values.std().item() / len(values) ** 0.5
 
 
-def per_fold(trajectories: Trajectories) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def per_fold(trajectories: Trajectories) -> tuple[Tensor, Tensor, Tensor]:
     """Turning and movement by level, for each factor e of sigma: so it is no matter how fine the levels are.
 
-    (levels, turns, levels, moves): turns of the path (S - 3, n) in degrees at (S - 3,) levels in the middle of two
-    steps, moves of the estimate (S - 2, n) between two levels, at their geometric mean. Levels in [-1, 1] units.
+    (levels (S - 2,), turns of the path in degrees (S - 3, n), moves of the estimate (S - 2, n)); levels are geometric
+    means of neighbours, in [-1, 1] units, the last one of moves only. A step of DDIM has the direction of the flow
+    where it begins, so that two steps turn by what the flow turns between their beginnings; solvers of higher order
+    turn half a step later.
     """
     log = trajectories.levels[:-1].log()
-    wide = 0.5 * (log[:-2] - log[2:])
-    turns = trajectories.path.turns[:-1].rad2deg() / wide[:, None]
-    moves = trajectories.guess.steps / 2 / (log[:-1] - log[1:])[:, None]
-    return trajectories.levels[1:-2], turns, (0.5 * (log[:-1] + log[1:])).exp(), moves
+    wide = (log[:-1] - log[1:])[:, None]
+    turns = trajectories.path.turns[:-1].rad2deg() / wide[:-1]
+    return (0.5 * (log[:-1] + log[1:])).exp(), turns, trajectories.guess.steps / 2 / wide
