@@ -231,7 +231,8 @@ def test_a_dry_run_writes_nothing(teacher):
         teacher="run", settings=QUICK, out=Path("dry"), sizes=(0.3,), method="progressive", to_steps=2
     )
     notes = [event.text for event in run(config, dry=True) if isinstance(event, Note)]
-    assert any("64 steps of DDIM in 32" in note for note in notes) and not Path("dry").exists()
+    assert any("64 steps of DDIM in 32; 3 training steps" in note for note in notes)  # of --set
+    assert not Path("dry").exists()
 
 
 def test_teachers_of_timesteps(place):  # noqa: F811

@@ -1,12 +1,15 @@
 """`undiffuse distil` of teachers that are students, settings that contradict it, and folders that it knows."""
 
 import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.app.test_distil import QUICK, command, distil, place, result, teacher  # noqa: F401 (fixtures)
-from tests.app.test_train import CONFIG, write
+from tests.app.test_distil import QUICK, SET, command, distil, place, result, teacher  # noqa: F401 (fixtures)
+from tests.app.test_train import CONFIG, ROOT, write
 from undiffuse.app.distil import run
 from undiffuse.app.distil.plan import read
 from undiffuse.app.train import run as training
@@ -173,6 +176,20 @@ def test_likelihoods_and_diffusers_are_told(teacher, capsys):  # noqa: F811
         "--count", "1", "--steps", "2",
     )  # fmt: skip
     assert code == 0 and "not with the mean that a likelihood is computed from" in said
+
+
+def test_two_processes_speak_with_one_voice(teacher):  # noqa: F811
+    """And the second student waits for the first one's weights."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    process = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "undiffuse",
+            "distil", "run", "--method", "progressive", "--to-steps", "1", "--from-steps", "4",
+            "--device", "cpu", *SET],
+        env=environment, capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert process.stderr.count("student 2 of 2") == process.stdout.count("progressive_1") == 1
+    assert load("runs/students/run/progressive_1").config.made_for.sampler == "ddim"
 
 
 def test_sizes_and_steps_that_are_refused():

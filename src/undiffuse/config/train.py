@@ -172,13 +172,19 @@ def read_train(path: Path, settings: Iterable[str] = ()) -> TrainConfig:
 
 def checked_train(tree: dict[str, Any], settings: Iterable[str], owner: str) -> TrainConfig:
     """A configuration from its tree, with settings over it; owner: whose it is, for messages."""
-    tree = copy.deepcopy(tree)
-    for setting in settings:
-        _set(tree, setting)
+    tree = with_settings(tree, settings)
     try:
         return TrainConfig.model_validate(tree)
     except pydantic.ValidationError as error:
         raise ValueError(explain(error, owner, TrainConfig)) from None
+
+
+def with_settings(tree: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """The tree with `section.key=value` settings over it, which are not yet checked."""
+    made = copy.deepcopy(dict(tree))
+    for setting in settings:
+        _set(made, setting)
+    return made
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

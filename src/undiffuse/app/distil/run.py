@@ -1,5 +1,6 @@
 """Train the students one after the other; stop when asked, and go on as if nothing had been."""
 
+import os
 from collections.abc import Iterator
 
 from undiffuse.app import outputs
@@ -9,6 +10,7 @@ from undiffuse.app.events import Done, Event, Note, Saved
 from undiffuse.app.train import run as training
 from undiffuse.app.train.folder import CONFIG
 from undiffuse.config.distil import DistilConfig
+from undiffuse.config.train import with_settings
 from undiffuse.distil.students import parameters
 
 
@@ -16,31 +18,33 @@ def run(config: DistilConfig, *, resume: bool = False, dry: bool = False) -> Ite
     """Each student is a run folder like any other, in one folder with students.csv. The result: rows of the table.
 
     ValueError for bad input, before the first is trained. Asked to stop, the student of the moment saves, and
-    KeyboardInterrupt is raised; `resume` passes over those that are ready.
+    KeyboardInterrupt is raised; `resume` passes over those that are ready. Of several processes only the first speaks.
     """
-    plan = read(config)
+    plan, main = read(config), os.environ.get("RANK", "0") == "0"
     whole = parameters(plan.described)
-    yield Note(f"{plan.teacher}, {whole:,} parameters, teaches {len(plan.stages)}")
-    for stage in plan.stages:
-        yield Note(told(stage, whole))
+    if main:
+        yield Note(f"{plan.teacher}, {whole:,} parameters, teaches {len(plan.stages)}")
+        yield from (Note(told(stage, whole, config.settings)) for stage in plan.stages)
     _check(plan, resume)
     if dry:
         yield from _tried(plan)
         return
     for number, stage in enumerate(plan.stages):
         folder = plan.out / stage.name
-        yield Note(f"student {number + 1} of {len(plan.stages)}: {stage.name}")
+        if main:
+            yield Note(f"student {number + 1} of {len(plan.stages)}: {stage.name}")
         asked = stage.config(config.settings)
         again = resume and (folder / CONFIG).exists()
         for event in training(asked, folder, resume=again, device=config.device):
             if not isinstance(event, Done):
                 yield event
-    found: list[Row] = rows(plan)
-    yield Saved(write(plan.out / STUDENTS, found))
-    yield Done(found)
+    if main:
+        found: list[Row] = rows(plan)
+        yield Saved(write(plan.out / STUDENTS, found))
+        yield Done(found)
 
 
-def told(stage: Stage, whole: int) -> str:
+def told(stage: Stage, whole: int, settings: tuple[str, ...] = ()) -> str:
     """A student in a line: what it is, and what it learns."""
     lesson, network = stage.tree["distil"], stage.network.network
     sizes = ", ".join(
@@ -53,7 +57,7 @@ def told(stage: Stage, whole: int) -> str:
     if lesson["method"] == "consistency":
         line += f", {len(lesson['sigmas'])} steps from sigma {lesson['sigmas'][0]:.4g}"
     guidance = "" if lesson.get("guidance", 1.0) == 1 else f", guidance {lesson['guidance']:g} built in"
-    return f"{line}{guidance}; {stage.tree['train']['steps']} training steps"
+    return f"{line}{guidance}; {with_settings(stage.tree, settings)['train']['steps']} training steps"
 
 
 def _check(plan: Plan, resume: bool) -> None:
