@@ -18,7 +18,7 @@ from undiffuse.app.analyse.section import Figure
 from undiffuse.app.events import Done, Note
 from undiffuse.app.pareto import run, table
 from undiffuse.app.pareto.front import front
-from undiffuse.app.pareto.points import best
+from undiffuse.app.pareto.points import Measure, Point, alike, best
 from undiffuse.app.pareto.store import FILE, Store
 from undiffuse.app.priors import open_prior
 from undiffuse.app.sample.preset import read_presets
@@ -73,6 +73,26 @@ def test_front_is_what_the_definition_says_in_any_order():
         n = draw.randint(0, 7)
         costs, losses = ([draw.choice([0.0, 1.0, 2.0, 3.0, NAN, -INF]) for _ in range(n)] for _ in range(2))
         assert front(costs, losses, higher=False) == brute(costs, losses)
+
+
+def test_what_cannot_be_told_apart_is_so_by_pairs_of_pictures():
+    """Pictures that differ by 20 dB, and a difference of 0.1 dB on each: the bars overlap, the pairs do not."""
+    restoring, drawing = Measure("sr4", "psnr", "PSNR, dB", True), Measure("sample", "kid", "KID", False)
+    hard = (10.0, 20.0, 30.0)
+
+    def point(measure, value, each=(), half=9.0):
+        low, high = value - half, value + half
+        costs = dict(calls=1, parameters=1, flop_of_call=1, seconds=1, cpu=1, memory=1)
+        return Point(measure, "one", "student", "", 1, 1.0, 3, value, low, high, each=each, **costs)
+
+    top = point(restoring, 20.0, hard)
+    worse = point(restoring, 19.9, tuple(x - d for x, d in zip(hard, (0.1, 0.11, 0.09), strict=True)))
+    other = point(restoring, 19.9, tuple(x - d for x, d in zip(hard, (0.4, -0.3, 0.2), strict=True)))
+    assert alike(top, top) and not alike(worse, top) and alike(other, top)
+    assert not alike(point(restoring, NAN), top)
+    assert alike(point(drawing, 5.0), point(drawing, 1.0)) and not alike(
+        point(drawing, 11.0), point(drawing, 1.0)
+    )
 
 
 def test_front_refuses_lists_of_other_lengths():

@@ -19,8 +19,9 @@ CAPTION = (
     "Each row is a task and a measure, each column a cost. A colour with its shape is a prior, its points joined in "
     "the order of calls. Full points are on the front of that panel: no other is better and costs as little, and none "
     "is cheaper and as good. Pale ones are dominated. The dotted stairs are the best that a budget buys. Numbers "
-    "beside points are network calls. Bars are 95 % over pictures: points whose bars overlap may change places with "
-    "other pictures, and so may the front. Seconds are of this machine and what else it did; FLOP and calls are not."
+    "beside points are network calls. Bars are 95 %, as other pictures would have it. All priors restore the same "
+    "pictures, which are harder or easier for all: differences in PSNR and LPIPS are known better than the bars say. "
+    "Seconds are of this machine and what else it did; FLOP and calls are not."
 )
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from undiffuse.app.bench.summary import interval
 from undiffuse.app.pareto.front import front
 
 
@@ -42,6 +43,7 @@ class Point:
     seconds: float  # of a picture
     cpu: float
     memory: int  # bytes at the peak of one question
+    each: tuple[float, ...] = ()  # of the pictures, the same ones for all priors; () of distances of sets
     on: frozenset[str] = frozenset()  # costs against which it is on the front
 
     @property
@@ -81,3 +83,16 @@ def best(points: Sequence[Point]) -> Point | None:
     known = [point for point in points if math.isfinite(point.value)]
     sign = -1 if known and known[0].measure.higher else 1
     return min(known, key=lambda point: (sign * point.value, point.calls, point.parameters), default=None)
+
+
+def alike(point: Point, top: Point) -> bool:
+    """Whether pictures do not tell the two apart: 0 is in the 95 % interval of the mean of their differences.
+
+    Of distances of sets, which have no differences by picture: the point lies in the interval of the other.
+    """
+    if point is top:
+        return True
+    if not (point.each and len(point.each) == len(top.each)):
+        return math.isfinite(point.value) and top.low <= point.value <= top.high
+    found = interval([a - b for a, b in zip(point.each, top.each, strict=True)])
+    return found is not None and found.low <= 0 <= found.high

@@ -202,6 +202,7 @@ class _Job:
                 *(float("nan") if one is None else one for one in (value, low, high)),
                 calls=answer["calls"], parameters=subject.parameters, flop_of_call=spent["flop"],
                 seconds=answer["seconds"], cpu=answer["cpu"], memory=spent["memory"],
+                each=tuple(answer.get("each", {}).get(measure.metric, ())) if value is not None else (),
             )  # fmt: skip
 
     def _measures(self, name: str) -> Sequence[Measure]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from undiffuse.app.analyse.section import Cell, Section, Table
 from undiffuse.app.pareto.data import Data
 from undiffuse.app.pareto.draw import figure
-from undiffuse.app.pareto.points import COSTS, Measure, Point, best
+from undiffuse.app.pareto.points import COSTS, Measure, Point, alike, best
 from undiffuse.config.pareto import ParetoConfig
 
 COLUMNS = (
@@ -84,18 +84,12 @@ def _found(measure: Measure, points: Sequence[Point]) -> str:
         return f"{head} all diverged."
     calls = "1 call" if top.calls == 1 else f"{top.calls:g} calls"
     line = f"{head} best is {top.prior} with {calls}, {top.value:.4g}"
-    near = [point for point in some if _within(point, top)]
+    near = [point for point in some if alike(point, top)]
     cheap = min(near, key=lambda point: (point.flop, -point.value if measure.higher else point.value))
     if cheap is not top:
         share = f"{cheap.flop / top.flop:.2g} of the FLOP"
-        line += f"; {cheap.prior} with {cheap.calls:g}, {cheap.value:.4g}, is in its interval at {share}"
+        line += f"; {cheap.prior} with {cheap.calls:g}, {cheap.value:.4g}, cannot be told from it, at {share}"
     return line + "."
-
-
-def _within(point: Point, top: Point) -> bool:
-    if point is top:
-        return True
-    return math.isfinite(top.low) and top.low <= point.value <= top.high
 
 
 def _notes(config: ParetoConfig, points: Sequence[Point], data: Data) -> list[str]:
