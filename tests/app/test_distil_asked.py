@@ -75,6 +75,30 @@ def test_what_is_learned_is_what_was_asked_for(teacher):  # noqa: F811
     assert one.schedule.images == 3 * 4 // 8 and told.objective.log_sigma == (-1.1, 2.0)
 
 
+ADM = {"name": "adm", "width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [1], "heads": 2, "groups": 4,
+       "head_channels": None}  # fmt: skip
+OTHERS = {
+    "low_res": {"conditioning": {"classes": 2, "low_res": 2, "augmentation": 0.1}},
+    "learned_variance": {
+        "network": ADM,
+        "objective": {"prediction": "v", "schedule": "cosine", "timesteps": 50, "learned_variance": True},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_teachers_that_see_a_picture_or_predict_a_variance(place, kind):  # noqa: F811
+    """Both are asked alike: a student that begins as the teacher is only rounding away from it."""
+    write({**CONFIG, **OTHERS[kind]})
+    list(training(read_train(Path("tiny.yaml"), QUICK), Path("run")))
+    distil(sizes=(1.0,), method="progressive", to_steps=1, from_steps=2)
+    with open("students/size_1/log.csv", newline="") as file:
+        assert float(next(csv.DictReader(file))["loss"]) < 1e-7  # weight times (a few float32 ulps)^2
+    taught, found = load("run"), load("students/size_1_progressive_1")
+    assert found.prior.conditions == taught.prior.conditions == (4 if kind == "low_res" else 0)
+    assert found.config.low_res == taught.config.low_res and not found.config.network["learned_variance"]
+
+
 @pytest.mark.parametrize(
     "setting, said",
     [

@@ -2,8 +2,8 @@
 
 All widths, and the width of what the blocks are told, shrink by one factor, about the square root of the share, as
 parameters go with the square of the width. Below a share of 0.1 there is one level less, the coarsest. Widths are
-rounded to multiples of 16, or of less where that misses the share, and groups and heads follow. Published students
-of sizes by rule of thumb (75 % of all widths for shares of 0.3 to 0.7) have not the share that they are named for.
+rounded to multiples of 16, or of less where that misses the share, and groups and heads follow. Where no widths meet
+it, a level has one block.
 """
 
 import functools
@@ -19,15 +19,8 @@ from undiffuse.checkpoints import PriorConfig
 SHALLOW = 0.1  # share below which a level is left out
 NEAR = 0.1  # the parameters may miss the share by so much of it
 UNITS = (16, 8, 4, 2, 1)  # widths are multiples of
-TRIED = (
-    1.0,
-    0.95,
-    1.05,
-    0.9,
-    1.1,
-    0.8,
-    1.2,
-)  # of the factor that fits best, for all widths and for what blocks are told
+# Of the factor that fits best: for all widths, and for what blocks are told.
+TRIED = (1.0, 0.95, 1.05, 0.9, 1.1, 0.8, 1.2)
 
 
 def student(teacher: PriorConfig, share: float) -> PriorConfig:
