@@ -5,18 +5,25 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from tests.app.test_distil import QUICK, SET, command, distil, place, result, teacher  # noqa: F401 (fixtures)
 from tests.app.test_train import CONFIG, ROOT, write
+from tests.small import PHOTO
 from undiffuse.app.distil import run
 from undiffuse.app.distil.plan import read
+from undiffuse.app.priors import Opened
+from undiffuse.app.sample.student import warnings
 from undiffuse.app.train import run as training
 from undiffuse.app.train.build import build
-from undiffuse.checkpoints import load
+from undiffuse.app.train.students import check_taught
+from undiffuse.checkpoints import PriorConfig, load
+from undiffuse.checkpoints.native import MadeFor
 from undiffuse.config.distil import DistilConfig
-from undiffuse.config.train import LARGEST, read_train, write_yaml
+from undiffuse.config.train import LARGEST, checked_train, read_train, write_yaml
 from undiffuse.distil import Consistency, Guided, Progressive
 from undiffuse.distil.matching import Matching
 
@@ -227,3 +234,60 @@ def test_sizes_and_steps_that_are_refused():
 def test_the_most_steps_fit_in_a_configuration():
     """Where halving begins unsaid: twice as many levels, each with all its digits."""
     assert len(write_yaml({"distil": {"sigmas": [80 / 3 + n / 7 for n in range(20_000)]}})) < LARGEST / 2
+
+
+def test_each_student_of_a_chain_begins_as_its_teacher(teacher):  # noqa: F811
+    """But the first, which has the size's weights and learns from the teacher that was asked for."""
+    stages = planned("run", method="progressive", to_steps=1, from_steps=8, sizes=(0.5,)).stages
+    folder = Path("runs/students/run")
+    names = ["size_0.5", *(f"size_0.5_progressive_{n}" for n in (4, 2, 1))]
+    assert [stage.name for stage in stages] == names
+    weights = [str(folder / name / "prior.safetensors") for name in names]
+    assert [stage.teacher for stage in stages] == ["run", "run", *weights[1:3]]
+    assert [stage.start for stage in stages] == [None, weights[0], None, None]
+
+
+def test_other_steps_and_other_samplers_are_told():
+    config = PHOTO.model_copy(update={"made_for": MadeFor(sampler="ddim", sigmas=(8.0, 1.0))})
+    opened = Opened(config.build(), "student", config=config)
+    own = torch.tensor([8.0, 1.0, 0.0], dtype=torch.float64)
+    assert warnings(opened, "ddim", own) == warnings(opened, "ddim", own * (1 + 1e-6)) == []
+    for sampler, sigmas in (("heun", own), ("ddim", own[1:]), ("ddim", own * 1.01)):
+        assert "was made for 2 steps of ddim" in warnings(opened, sampler, sigmas)[0]
+
+
+TIMED = {"prediction": "eps", "schedule": "linear", "timesteps": 50}
+
+
+@pytest.mark.parametrize(
+    "channels, teacher_says, settings, said",
+    [
+        (3, {}, (), None),
+        (1, {}, (), "takes 3 channels, the data has 1"),
+        (3, {"size": (16, 16), "num_classes": 2}, (), "made for 16x16 pixels, data.size is 8"),
+        (3, {"num_classes": 3}, (), "has 3 classes, conditioning.classes is 2"),
+        (3, {"num_classes": None}, (), "has no classes, conditioning.classes is 2"),
+        (3, TIMED, (), "predicts eps, the student edm"),
+        (3, TIMED, ("objective={prediction: v, schedule: linear, timesteps: 60}",), "knows the levels of 50 linear"),
+        (3, TIMED, ("objective={prediction: v, schedule: cosine, timesteps: 50}",), "knows the levels of 50 linear"),
+        (3, {"augmentation": 0.1, "low_res": "sr2"}, ("conditioning.low_res=2",), "with noise up to 0.1"),
+        (
+            3,
+            {"low_res": "sr2", "low_res_as": "bilinear"},
+            ("conditioning.low_res=2",),
+            "enlarged by bilinear",
+        ),
+        (3, {}, ("distil.sigmas=[90.0, 1.0]", "distil.method=progressive"), "up to sigma 80"),
+    ],
+)  # fmt: skip
+def test_teachers_of_other_pictures(channels, teacher_says, settings, said):
+    """Said before a network is built."""
+    plain = {"prediction": "edm", "channels": 3, "size": (8, 8), "num_classes": 2}
+    described = PriorConfig(network=CONFIG["network"], **{**plain, **teacher_says})
+    tree = {**CONFIG, "distil": {"method": "match", "teacher": "teacher", "sha256": "0" * 64}}
+    config = checked_train(tree, settings, "it")
+    told = SimpleNamespace(channels=channels)
+    if said is None:
+        return check_taught(config, described, told, 2)
+    with pytest.raises(ValueError, match=said):
+        check_taught(config, described, told, 2)
