@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from undiffuse.analysis.guidance import Saturations, accuracy, diversity, saturation, similarity
+from undiffuse.analysis.guidance import Saturations, accuracy, diversity, saturation, similarity, unrelated
 
 
 def test_saturation_counted_by_hand():
@@ -53,6 +53,8 @@ def test_diversity_within_groups():
     assert diversity(x, [0, 1, 2, 3]) != diversity(x, [0, 1, 2, 3])  # nan: nobody to compare with
     assert diversity(x[[2, 0, 3, 1]], [1, 0, 1, 0]) == diversity(x, [0, 0, 1, 1])
     assert diversity(torch.ones(5, 3)) == 0
+    assert unrelated(x, [0, 0, 1, 1]) == diversity(x, [0, 0, 1, 1])
+    assert unrelated(x, [0, 1, 2, 3]) == diversity(x)
     with pytest.raises(ValueError, match="3 groups for 4 samples"):
         diversity(x, [0, 0, 1])
 

@@ -46,7 +46,7 @@ def asked(monkeypatch):
 
 def parts(folder):
     with (folder / "report/figures/overview_parts.csv").open(newline="") as file:
-        return {row["part"]: row[""] for row in csv.DictReader(file)}
+        return {row["part"]: row["state"] for row in csv.DictReader(file)}
 
 
 def test_all_that_applies_in_one_report(undiffuse, priors, asked):

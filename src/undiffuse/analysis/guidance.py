@@ -73,6 +73,12 @@ def diversity(points: Tensor, groups: Sequence[int | None] | None = None) -> flo
     return total / pairs / math.sqrt(k) if pairs else math.nan
 
 
+def unrelated(points: Tensor, groups: Sequence[int | None]) -> float:
+    """`diversity` within groups, or over all where no group has two: how far two pictures are that share no noise."""
+    within = diversity(points, groups)
+    return diversity(points) if math.isnan(within) else within
+
+
 def similarity(a: Tensor, b: Tensor, centre: Tensor) -> Tensor:
     """Cosine between a - centre and b - centre along the last axis: 1 for the same, 0 for unrelated, -1 for opposite.
 

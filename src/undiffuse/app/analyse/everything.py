@@ -120,7 +120,7 @@ def overview(config: AllConfig, outcomes: list[Outcome]) -> Section:
     table = Table(
         "parts",
         "Parts",
-        ("part", "", "seconds", "what it found"),
+        ("part", "state", "seconds", "what it found"),
         rows,
         "each part has a section of its own below, with its figures. A part that does not apply says why; one that "
         "failed says what went wrong, and can be run alone: undiffuse analyse NAME.",

@@ -55,6 +55,7 @@ class Guided:
     drawn: tuple[Drawn, ...]  # by rising scale, 1 among them
     fields: tuple[Field, ...]
     frame: Frame  # of the estimates at scale 1
+    labels: tuple[int | None, ...]  # of the pictures
     student: str | None = None
     others: tuple[Drawn, ...] = ()  # of the student, at those scales that it knows
 
@@ -98,7 +99,8 @@ def analyse(config: GuidanceConfig) -> Iterator[Event]:
     unguided = next(one for one in mine if one.scale == 1)
     frame = fitted(unguided.trajectories.estimates)
     label = subjects.members[1].label if others else None
-    yield Done(section(Guided(teacher.label, mine, tuple(fields), frame, label, others), notes))
+    labels = tuple(subjects.labels(range(config.n)))
+    yield Done(section(Guided(teacher.label, mine, tuple(fields), frame, labels, label, others), notes))
 
 
 def at_scale(subject: Subject, scale: float) -> Subject:

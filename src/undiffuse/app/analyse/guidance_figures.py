@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.analysis.geometry import distance, rms
-from undiffuse.analysis.guidance import similarity
+from undiffuse.analysis.guidance import similarity, unrelated
 from undiffuse.app.analyse.draw import (
     INK,
     OKABE_ITO,
@@ -130,9 +130,7 @@ def pairs(found: "Guided") -> Figure:
     figure, panels = frame(*size, sharex=True, sharey=True)
     flat, looks, rows = list(panels.flat), _looks(found), list[tuple[Cell, ...]]()
     start = _placed(found, found.unguided.trajectories.states[-1])
-    far = distance(
-        found.unguided.trajectories.states[-1:], found.unguided.trajectories.states[-1:].roll(1, 1)
-    ).mean()
+    far = unrelated(found.unguided.trajectories.states[-1], found.labels)
     for axes, one in zip(flat, guided, strict=False):
         end = _placed(found, one.trajectories.states[-1])
         moved = distance(one.trajectories.states[-1:], found.unguided.trajectories.states[-1:])[0] / 2
@@ -155,7 +153,7 @@ def pairs(found: "Guided") -> Figure:
         "Each line joins two final pictures from the same noise: dark without guidance (scale 1), in colour with "
         "it. Long lines are pictures that guidance changed; lines that all point one way are a change of colour "
         f"or contrast that all pictures share. In the titles the mean distance in all directions, {UNIT}; two "
-        f"different unguided pictures are {far / 2:.2g} apart.",
+        f"unguided pictures of a class are {far / 2:.2g} apart.",
         Table("pairs", "Guided against unguided", names, rows),
         wide=True,
     )
@@ -185,9 +183,25 @@ def grid(found: "Guided") -> Figure:
         "A row a scale, a column a start in noise, so that a column is one picture under more and more guidance. "
         "Look for contrast and colour that grow with the scale, details that go, and pictures that become alike "
         "along a row.",
-        None,
+        Table(
+            "pictures",
+            "Final pictures",
+            ("prior", "scale", "picture", f"distance to scale 1, {UNIT}"),
+            _moved(found),
+        ),
         wide=True,
     )
+
+
+def _moved(found: "Guided") -> list[tuple[Cell, ...]]:
+    """How far each final picture is from the same prior's at scale 1."""
+    rows: list[tuple[Cell, ...]] = []
+    for name, drawn in _runs(found):
+        first = next(one for one in drawn if one.scale == 1).trajectories.states[-1:]
+        for one in drawn:
+            apart = distance(one.trajectories.states[-1:], first)[0] / 2
+            rows += [(name, one.scale, i, value) for i, value in enumerate(apart.tolist())]
+    return rows
 
 
 def alike(found: "Guided") -> Figure:
@@ -196,7 +210,7 @@ def alike(found: "Guided") -> Figure:
     (left, right), looks, rows = panels[0], _looks(found), list[tuple[Cell, ...]]()
     base = found.unguided.trajectories
     centre = base.estimates.double().mean(1, keepdim=True)
-    far = distance(base.estimates, base.estimates.roll(1, 1)).mean(1) / 2
+    far = torch.tensor([unrelated(points, found.labels) / 2 for points in base.estimates])
     for one in found.drawn:
         if one.scale == 1:
             continue
@@ -207,7 +221,7 @@ def alike(found: "Guided") -> Figure:
         for level, likeness, gap in zip(base.sigmas.tolist(), cosine, apart, strict=True):
             rows.append((one.scale, level / 2, likeness.nanmean().item(), gap.mean().item()))
     keep = base.sigmas > 0
-    right.plot(base.sigmas[keep] / 2, far[keep], color=INK, linestyle=":", label="two different pictures")
+    right.plot(base.sigmas[keep] / 2, far[keep], color=INK, linestyle=":", label="two pictures of a class")
     left.set_ylabel("similarity of the estimates")
     left.set_ylim(top=1.02)
     right.set_ylabel(f"distance of the estimates, {UNIT}")
@@ -222,7 +236,7 @@ def alike(found: "Guided") -> Figure:
         "The guided estimate beside the unguided one from the same noise, at the same noise level (noise at the "
         "left). Left: the cosine between their differences from the mean unguided estimate of that level: 1 the "
         f"same, 0 as unrelated as two pictures. Right: their distance, {UNIT}; at the dotted line they are as far "
-        "apart as two different unguided pictures. Lines are means, bands the middle 80 % of the pictures.",
+        "apart as two unguided pictures of a class. Lines are means, bands the middle 80 % of the pictures.",
         Table(
             "similarity",
             "Similarity by noise level",

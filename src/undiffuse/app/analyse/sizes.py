@@ -11,6 +11,7 @@ from torch import Tensor
 from undiffuse.analysis.cost import Cost, cost
 from undiffuse.analysis.ensembles import energy_distance, floor
 from undiffuse.analysis.geometry import distance
+from undiffuse.analysis.guidance import unrelated
 from undiffuse.analysis.sizes import nearest, spread_over, within
 from undiffuse.analysis.trajectory import Recorder, Sketch, Trajectories, fitting, together
 from undiffuse.app.analyse import sizes_figures
@@ -59,7 +60,7 @@ class Measured:
 
     members: tuple[Sized, ...]
     energy_floor: float
-    another: float  # distance of two different pictures of the teacher
+    another: float  # distance of two different pictures of the teacher, of one class
     focus: tuple[float, float] | None
     chosen: tuple[int, ...]  # of members
     reference: str  # what features are compared with, in words
@@ -155,7 +156,7 @@ def _measured(
         )
     assert first is not None
     members = (found[0], *sorted(found[1:], key=lambda it: (it.share, it.label)))
-    far = distance(first.states[-1:], first.states[-1:].roll(1, 1)).mean().item() / 2
+    far = unrelated(first.states[-1], subjects.labels(range(n))) / 2
     return Measured(
         members,
         _energy(*[first.states[-1]] * 2),

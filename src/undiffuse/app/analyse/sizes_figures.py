@@ -50,7 +50,7 @@ def table(found: "Measured") -> Table:
         "A call is for one picture, as it is asked in sampling (with guidance twice). FLOP: two for each "
         "multiply-add of convolutions, products and attention. MiB: all that the network holds at once beside its "
         "weights. Seconds are the median of single calls on this machine. Distance to the teacher: of the final "
-        "pictures from the same noise, 0 for the same pictures; two different pictures of the teacher are "
+        "pictures from the same noise, 0 for the same pictures; two of the teacher's pictures of one class are "
         f"{found.another:.3g} apart. Energy distance: of halves of the two sets; the teacher's own halves are "
         f"{found.energy_floor:.3g}. Features: unbiased kernel distance with its 95 % interval, 0 on average for "
         "sets of one distribution, so that it may be below 0."
@@ -92,7 +92,6 @@ def _ratio(a: float, b: float) -> float | None:
 def _points(
     axes: Any, x: list[float], y: list[float], colours: list[str], bars: list[tuple[float, float]]
 ) -> None:
-    axes.plot(x[1:], y[1:], color=INK, linewidth=0.8, alpha=0.5)
     for i, (a, b) in enumerate(zip(x, y, strict=True)):
         if bars:
             axes.plot((a, a), bars[i], color=colours[i], linewidth=1.2)
@@ -216,12 +215,12 @@ def by_level(found: "Measured") -> Figure:
             (it.label, it.share, s / 2, v)
             for s, v in zip(it.sigmas[keep].tolist(), values.tolist(), strict=True)
         ]
-    axes.axhline(found.another, color=INK, linestyle=":", linewidth=1.2, label="two different pictures")
+    axes.axhline(found.another, color=INK, linestyle=":", linewidth=1.2, label="two pictures of a class")
     sigma_axis(axes)
     axes.set_yscale("log")
     plain_log(axes.yaxis)
     axes.set_ylabel(f"distance of the estimates, {UNIT}")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     return finish(
         figure,
         "by_level",
@@ -238,6 +237,9 @@ def pictures(found: "Measured") -> Figure:
     """The teacher and the chosen sizes from the same noise."""
     members: list[Sized] = [found.members[0], *(found.members[i] for i in reversed(found.chosen))]
     columns = members[0].pictures.shape[0]
+    rows: list[tuple[Cell, ...]] = [
+        (it.label, it.share, i, value) for it in members for i, value in enumerate(it.apart[-1].tolist())
+    ]
     figure, panels = frame(0.95 * columns + 1.9, 0.98 * len(members) + 0.3, len(members), columns)
     for row, it in zip(panels.reshape(len(members), columns), members, strict=True):
         for axes, picture in zip(row, it.pictures, strict=True):
@@ -255,6 +257,11 @@ def pictures(found: "Measured") -> Figure:
         "The same noise, smaller and smaller",
         "First row: the teacher. Below: the chosen sizes, largest first (in brackets: size over the teacher's). A "
         "column begins in one noise, so that it is to show one picture.",
-        None,
+        Table(
+            "pictures",
+            "Final pictures",
+            ("prior", "size", "picture", f"distance to the teacher, {UNIT}"),
+            rows,
+        ),
         wide=True,
     )
