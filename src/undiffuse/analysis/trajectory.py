@@ -12,7 +12,7 @@ from undiffuse.core.dct import dct2
 from undiffuse.core.state import State
 
 LEVELS = 65  # noise levels of which points are kept
-BUDGET = 2**28  # bytes of the points of one prior
+BUDGET = 2**27  # bytes of the points of one prior
 LEAST = 256  # numbers of a sketch: fewer are no picture of the distances
 
 
