@@ -130,7 +130,7 @@ def ramp(count: int, name: str = "viridis") -> list[str]:
     import matplotlib
     from matplotlib.colors import to_hex
 
-    low, high = 0.15, 0.85
+    low, high = 0.3, 0.75  # a contrast of 2 or more on white and on #121212
     places = [low + (high - low) * i / max(1, count - 1) for i in range(count)]
     return [to_hex(matplotlib.colormaps[name](place)) for place in places]
 

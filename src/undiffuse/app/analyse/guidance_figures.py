@@ -77,7 +77,7 @@ def _runs(found: "Guided") -> list[tuple[str, "tuple[Drawn, ...]"]]:
 
 
 def _looks(found: "Guided") -> dict[float, Any]:
-    """A colour a scale, rising from light to dark; 1 in the text's."""
+    """A colour a scale, rising from dark to light; 1 in the text's."""
     guided = [one.scale for one in found.drawn if one.scale != 1]
     return {1.0: INK, **dict(zip(guided, ramp(len(guided), "plasma"), strict=True))}
 
@@ -150,8 +150,8 @@ def pairs(found: "Guided") -> Figure:
         figure,
         "pairs",
         "Guided against unguided",
-        "Each line joins two final pictures from the same noise: dark without guidance (scale 1), in colour with "
-        "it. Long lines are pictures that guidance changed; lines that all point one way are a change of colour "
+        "Each line joins two final pictures from the same noise: scale 1, in the text's colour, and the guided "
+        "one. Long lines are pictures that guidance changed; lines that all point one way are a change of colour "
         f"or contrast that all pictures share. In the titles the mean distance in all directions, {UNIT}; two "
         f"unguided pictures of a class are {far / 2:.2g} apart.",
         Table("pairs", "Guided against unguided", names, rows),
@@ -350,8 +350,8 @@ def beside_student(found: "Guided") -> Figure:
         "Left: how far the student's estimate is from the teacher's at the same noise level, from the same noise "
         "and at the same scale; lines are means, bands the middle 80 % of the pictures. Right: the distance of "
         "their final pictures by scale, beside what guidance itself does to the teacher's. A student below the "
-        "dark line is nearer to its teacher than the guided teacher is to the unguided one; a line that climbs "
-        "faster than the dark one means that guidance blows up what the student does wrong.",
+        "teacher's line is nearer to its teacher than the guided teacher is to the unguided one; a line that climbs "
+        "faster than the teacher's means that guidance blows up what the student does wrong.",
         Table(
             "student",
             "Student beside teacher",

@@ -33,7 +33,7 @@ def draw(
 
 
 def _lines(trace: "Trace") -> list[dict[str, Any]]:
-    """A style a band: in order of s from light to dark, the null space dashed in the text's colour."""
+    """A style a band: in order of s from dark to light, the null space dashed in the text's colour."""
     seen = [band for band in trace.by.bands if not band.unseen]
     markers = "o^vDP*<>ph1234+x"
     styles: list[dict[str, Any]] = [
