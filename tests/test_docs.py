@@ -156,7 +156,9 @@ def earlier(command):
     if "runs/students/fashion_mnist" in command:
         first.append("undiffuse distil runs/fashion_mnist --method progressive --to-steps 4 --from-steps 8")
     if "analyse restore out/photo" in command:
-        first.append("undiffuse restore photo.jpg --degrade sr4 --algorithm ddrm --steps 4 --draws 3 --noise 0.02")
+        first.append(
+            "undiffuse restore photo.jpg --degrade sr4 --algorithm ddrm --steps 4 --draws 3 --noise 0.02"
+        )
     return first
 
 

@@ -291,3 +291,16 @@ def test_teachers_of_other_pictures(channels, teacher_says, settings, said):
         return check_taught(config, described, told, 2)
     with pytest.raises(ValueError, match=said):
         check_taught(config, described, told, 2)
+
+
+def test_only_consistency_keeps_dropout(place):  # noqa: F811
+    """A student that learns a function of x sees none; of consistency both sides of a pair share its masks."""
+    write({**CONFIG, "network": {**CONFIG["network"], "dropout": 0.2}})
+    list(training(read_train(Path("tiny.yaml"), ["train.steps=2"]), Path("run")))
+    for options, dropout in (
+        ({"sizes": (0.5,)}, 0.0),
+        ({"method": "progressive", "to_steps": 2}, 0.0),
+        ({"method": "consistency", "to_steps": 2}, 0.2),
+    ):
+        plan = read(DistilConfig(teacher="run", **options))
+        assert plan.stages[0].config(()).network["dropout"] == dropout

@@ -22,6 +22,7 @@ from undiffuse.restore import Problem
 
 Goal = Literal["psnr", "perceptual", "posterior"]
 GOALS: tuple[Goal, ...] = get_args(Goal)
+BUILTIN = ("presets.yaml", "presets_fast.yaml")
 SHORTEST = 12  # digits of a sha256 that name a prior
 
 Level = Annotated[float, pydantic.Field(ge=0, le=10)]
@@ -101,8 +102,11 @@ def preset_for(
 @functools.cache
 def builtin() -> tuple[Preset, ...]:
     """Those that come with the package."""
-    with as_file(files("undiffuse.assets") / "presets.yaml") as path:
-        return read_presets(path)
+    found: list[Preset] = []
+    for name in BUILTIN:
+        with as_file(files("undiffuse.assets") / name) as path:
+            found += read_presets(path)
+    return tuple(found)
 
 
 def read_presets(path: Path) -> tuple[Preset, ...]:

@@ -207,18 +207,11 @@ def _stage(
         objective["weight"] = "truncated_snr"
     if method == "consistency":
         objective |= {"weight": None, "log_sigma": LEVELS}
-    run = {
-        **base["train"],
-        "steps": steps,
-        "ema": [min(n, _short(plan, steps)) for n in base["train"]["ema"]],
-    }
+    run = {**base["train"], "steps": steps}
     for often in ("check_every", "log_every"):
         run[often] = min(run[often], steps)
     sizes = {key: value for key, value in network.network.items() if key not in FILLED_IN}
+    if method != "consistency" and network.network_config().dropout:
+        sizes["dropout"] = 0.0  # a function of x is learned; consistency keeps it, as its authors do
     tree = {**base, "name": f"{base['name']}_{name}"[:100], "network": sizes, "objective": objective}
     return Stage(name, {**tree, "train": run, "distil": told}, teacher, start, network)
-
-
-def _short(plan: Plan, steps: int) -> float:
-    """A half-life of averages that a short training bears: a twentieth of its images."""
-    return max(1.0, steps * plan.base.train.batch / 20)
