@@ -143,3 +143,8 @@ def test_a_move_below_the_floor_is_none():
     parts = compared(by, large, small, floor=1e-5)
     assert torch.equal(parts.data, torch.zeros_like(parts.data)) and parts.cosine.isnan().all()
     assert torch.equal(parts.prior, compared(by, large, large).prior)
+
+
+def test_bands_that_two_digits_do_not_tell_apart_get_more():
+    names = [band.name for band in split(build("sr_bicubic8", (3, 32, 32)), 4).bands]
+    assert len(set(names)) == len(names) == 5 and "s 0.12 to 0.12" not in names

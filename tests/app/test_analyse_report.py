@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,9 +11,13 @@ import torch
 from tests.small import CLASSES, stored
 from undiffuse.app.analyse import draw, report
 from undiffuse.app.analyse.determinism import analyse, compared
+from undiffuse.app.analyse.run import command
 from undiffuse.app.analyse.section import Attachment, Section, Table
+from undiffuse.app.analyse.subjects import names
 from undiffuse.app.events import Done
-from undiffuse.config.analyse.trajectories import DeterminismConfig
+from undiffuse.config.analyse.everything import AllConfig
+from undiffuse.config.analyse.sizes import SizesConfig
+from undiffuse.config.analyse.trajectories import DeterminismConfig, TrajectoriesConfig
 
 
 def table(name="numbers"):
@@ -138,3 +143,39 @@ def test_a_gpu_beside_the_cpu(tmp_path):
     (found,) = (event.result for event in analyse(given) if isinstance(event, Done))
     rows = {row[0]: row[1:] for row in found.tables[0].rows}
     assert 0 <= rows["on the CPU in place of cuda"][2] < 1e-2
+
+
+def test_a_dollar_in_a_name_begins_no_formula():
+    with draw.style():
+        canvas, panel = draw.frame(4, 3)
+        panel.plot([1, 2], label=r"costs $5 \or$ more")
+        panel.legend()
+        drawn = draw.finish(canvas, "line", "A line", "it goes up.")
+    assert r"costs $5 \or$ more" in drawn.svg
+
+
+def test_an_axis_without_a_point_says_nothing(recwarn):
+    with draw.style():
+        canvas, panel = draw.frame(4, 3)
+        panel.plot([1, 2], [0, 0])
+        panel.set_yscale("log")
+        draw.finish(canvas, "line", "A line", "all of it is 0.")
+    assert not [str(it.message) for it in recwarn]
+
+
+def test_a_name_that_legends_leave_out_gets_more_of_its_path():
+    opened = [SimpleNamespace(name=name) for name in ("runs/_a", "runs/b", "other/b")]
+    assert names(opened) == ["./_a", "runs/b", "other/b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "given", "said"),
+    [
+        ("sizes", SizesConfig, {"students": ("s",), "focus": "0.1-0.5"}, "--focus 0.1-0.5"),
+        ("sizes", SizesConfig, {"students": ("s",), "choose": (0.1, 0.3)}, "--choose 0.1,0.3"),
+        ("trajectories", TrajectoriesConfig, {"priors": ("s",), "embed": ()}, "--embed none"),
+        ("all", AllConfig, {"run": "s", "skip": ("noise", "sizes")}, "--skip noise,sizes"),
+    ],
+)
+def test_the_command_of_a_report_is_one_that_can_be_given(name, model, given, said):
+    assert command(name, model(**given)) == f"undiffuse analyse {name} s {said}"

@@ -8,7 +8,10 @@ import yaml
 
 from tests.small import CLASSES, changed, prior_of, stored
 from undiffuse.app.analyse import sizes_figures
-from undiffuse.app.analyse.sizes import named_teacher
+from undiffuse.app.analyse.sizes import _calls, named_teacher
+from undiffuse.app.analyse.subjects import compared
+from undiffuse.app.priors import open_prior
+from undiffuse.config.analyse.sizes import SizesConfig
 
 SMALL = ("--n", 6, "--steps", 4, "--repeats", 1, "--out", "report")
 WIDTHS = {"teacher": 12, "third": 8, "tenth": 4}
@@ -125,3 +128,14 @@ def test_a_students_folder_names_its_teacher(tmp_path, monkeypatch):
     assert named_teacher(("elsewhere", "student")) == "teacher.safetensors"
     (tmp_path / "student/config.yaml").write_text("not: a run")
     assert named_teacher(("student",)) is None
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "heun", "churn", "dpmpp_3m"])
+def test_calls_are_those_that_the_network_gets(family, sampler):
+    opened = open_prior(str(family / "tenth.safetensors"))
+    subjects = compared(SizesConfig(students=("it",), n=2, steps=3, sampler=sampler), [opened])
+    asked = []
+    opened.prior.net.register_forward_hook(lambda *_: asked.append(1))
+    for _ in subjects.states(subjects.teacher, [0, 1]):
+        pass
+    assert _calls(subjects.teacher) == len(asked)

@@ -351,3 +351,19 @@ def test_a_missing_package(tmp_path, monkeypatch):
     monkeypatch.setattr(embedding.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install 'undiffuse\\[analyse\\]'"):
         section_of(config(tmp_path, "photo", embed=("umap",)))
+
+
+def test_the_dotted_line_is_of_two_pictures_of_one_class(tmp_path, priors):
+    (teacher,) = ended(record(config(tmp_path, priors[0], n=5))).trajectories  # classes 0 1 2 0 1
+    states = teacher.states.double() / 2
+    wanted = (states[:, [3, 4]] - states[:, [0, 1]]).square().mean(-1).sqrt()
+    found = measured((teacher,), 3).another
+    assert torch.allclose(found.states, wanted, rtol=1e-12) and found.estimates.shape == wanted.shape
+    assert measured((teacher,), 5).another.states.shape == (len(states), 4)  # no class has two: neighbours
+
+
+def test_a_prior_that_always_draws_one_picture_has_no_share_of_its_distances(tmp_path, priors, student):
+    teacher, other = ended(record(config(tmp_path, priors[0], student))).trajectories
+    still = replace(teacher, states=teacher.states[:, :1].expand_as(teacher.states).clone())
+    said = measured((still, other), 3).summary()
+    assert "other ends" in said.replace(other.label, "other") and "%" not in said

@@ -62,11 +62,7 @@ class BySingularValue:
         shape = A.vt(A.s.real.new_zeros(1, *A.in_shape)).shape[1:]
         s, seen = A.s.expand(shape), A.seen.expand(shape)
         self.index, edges = _grouped(s.double(), seen, count)
-        names = [
-            f"s {_number(low)} to {_number(high)}" if low < high else f"s {_number(low)}"
-            for low, high in edges
-        ]
-        ranges = [*zip(names, edges, strict=True)]
+        ranges = [*zip(_names(edges), edges, strict=True)]
         if not seen.all():
             weakest = s[seen].min().item() if seen.any() else 0.0
             named = "null space" if (s[~seen] == 0).all() else f"s below {_number(weakest)}"
@@ -208,5 +204,21 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a.double() * b.double()).flatten(1).sum(1)
 
 
-def _number(value: float) -> str:
-    return f"{value:.2g}"
+def _names(edges: list[tuple[float, float]]) -> list[str]:
+    """By their singular values, in two digits or as many as tell them apart."""
+    names: list[str] = []
+    for digits in range(2, 8):
+        told = [tuple(_number(value, digits) for value in edge) for edge in edges]
+        names = [
+            f"s {low} to {high}" if a < b else f"s {low}"
+            for (low, high), (a, b) in zip(told, edges, strict=True)
+        ]
+        if len(set(names)) == len(names) and all(
+            a == b or low != high for (low, high), (a, b) in zip(told, edges, strict=True)
+        ):
+            break
+    return names
+
+
+def _number(value: float, digits: int = 2) -> str:
+    return f"{value:.{digits}g}"

@@ -5,6 +5,7 @@ Nothing of pyplot and no global state: a figure is an object, drawn while `style
 
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,11 @@ OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKERS = "osD^vP"
 DOTS = 200  # an inch, of a PNG
+EMPTY = (
+    "Data has no positive",
+    "Attempt to set non-positive",
+    "Attempting to set identical",
+)  # of axes without points
 MISSING = "figures need matplotlib; run `pip install 'undiffuse[analyse]'`"
 
 
@@ -35,7 +41,7 @@ def check_drawing() -> None:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """While figures are made and saved."""
+    """While figures are made and saved. Names of priors are drawn as they are: a dollar begins no formula."""
     check_drawing()
     import matplotlib
     from matplotlib import rc_context
@@ -47,7 +53,8 @@ def style() -> Iterator[None]:
         "axes.grid": True, "axes.axisbelow": True, "grid.color": "#88888855", "grid.linewidth": 0.6,
         "axes.spines.top": False, "axes.spines.right": False, "image.cmap": "viridis", "image.interpolation": "none",
         "image.composite_image": False, "figure.constrained_layout.use": True, "svg.hashsalt": "undiffuse",
-        "axes.formatter.use_mathtext": False, "text.usetex": False, "svg.image_inline": True,
+        "axes.formatter.use_mathtext": False, "text.usetex": False, "text.parse_math": False,
+        "svg.image_inline": True,
     }  # fmt: skip
     inked = (
         "text.color",
@@ -60,7 +67,9 @@ def style() -> Iterator[None]:
     ours |= dict.fromkeys((*inked, "legend.labelcolor"), INK)
     ours |= dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), PAPER)
     settings: Any = {**matplotlib.rcParamsDefault, "backend": "agg", **ours}
-    with rc_context(settings):
+    with rc_context(settings), warnings.catch_warnings():
+        for said in EMPTY:
+            warnings.filterwarnings("ignore", said, UserWarning)
         yield
 
 

@@ -1,6 +1,7 @@
 """Embeddings as a page of their own, to be turned and looked into; it needs no network."""
 
 from collections.abc import Callable, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,11 +83,12 @@ def _trace(cloud: "Cloud", number: int, dims: int) -> Any:
     levels, n = cloud.points.shape[0], min(LINES, cloud.points.shape[1])
     columns: list[list[float | None]] = [[] for _ in range(dims)]
     words, sizes = list[str](), list[float]()
+    label = escape(cloud.label, quote=False)  # plotly takes tags for its own
     for i in range(n):
         for level in range(levels):
             for axis in range(dims):
                 columns[axis].append(round(cloud.points[level, i, axis].item(), 4))
-            words.append(f"{cloud.label}, picture {i}, sigma {cloud.sigmas[level].item() / 2:.3g}")
+            words.append(f"{label}, picture {i}, sigma {cloud.sigmas[level].item() / 2:.3g}")
             sizes.append(7 if level == levels - 1 else 2)
         for column in columns:
             column.append(None)
@@ -95,7 +97,7 @@ def _trace(cloud: "Cloud", number: int, dims: int) -> Any:
     colour = INKED if number == 0 else line_style(number)["color"]
     places = dict(zip("xyz", columns, strict=False))
     return (Scatter3d if dims == 3 else Scatter)(
-        **places, mode="lines+markers", name=cloud.label, text=words, hoverinfo="text", opacity=0.85,
+        **places, mode="lines+markers", name=label, text=words, hoverinfo="text", opacity=0.85,
         line={"color": colour, "width": 2 if dims == 3 else 1, "dash": DASHES[number % len(DASHES)]},
         marker={"color": colour, "size": sizes, "line": {"width": 0}}, connectgaps=False,
     )  # fmt: skip

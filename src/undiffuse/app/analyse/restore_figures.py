@@ -148,7 +148,7 @@ def residuals(table: Table, sigma_y: float) -> Figure:
         axes.axhspan(low, high, color=INK, alpha=0.15, linewidth=0, label="99 % of true pictures")
         axes.axhline(1, color=INK, linewidth=0.8)
     sigma_axis(axes)
-    axes.set_yscale("log")
+    logarithmic(axes)
     axes.set_ylabel(
         "|A x - y|^2 / (m sigma_y^2)" if sigma_y > 0 else "root mean square of A x - y (white - black = 1)"
     )

@@ -107,8 +107,13 @@ def command(name: str, config: ReportConfig) -> str:
         if isinstance(value, bool):
             words.append(flag if value else "--no-" + field.replace("_", "-"))
         else:
-            words += [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+            words += [flag, _listed(value, "-" if field == "focus" else ",")]
     return shlex.join(words)
+
+
+def _listed(value: Any, separator: str) -> str:
+    """As an option is written; a list without any word is `none`."""
+    return separator.join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 def _word(value: Any) -> str:

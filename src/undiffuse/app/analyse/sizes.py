@@ -146,7 +146,7 @@ def _measured(
                 label=subject.label,
                 share=subject.parameters / subjects.teacher.parameters,
                 cost=_cost(subjects, subject, config.repeats),
-                calls=len(subject.sigmas) - 1,
+                calls=_calls(subject),
                 sigmas=first.sigmas[mine],
                 apart=apart,
                 energy=_energy(first.states[-1], drawn.states[-1]),
@@ -208,6 +208,12 @@ def _draw(
     return together(parts), torch.cat(features), torch.cat(shown)
 
 
+def _calls(subject: Subject) -> int:
+    """For a picture: a sampler of two calls a step, such as heun, makes its last one, to 0, with one."""
+    each = subject.plan.entry.facts.get("calls", 1)
+    return each * (len(subject.sigmas) - 1) - (each - 1)
+
+
 def _cost(subjects: Subjects, subject: Subject, repeats: int) -> Cost:
     denoise, prior = subjects.denoise(subject, [0]), subject.opened.prior
     return cost(denoise, (1, *subjects.shape), module=None if prior is None else prior.net, repeats=repeats)
@@ -249,8 +255,12 @@ def summary(found: Measured) -> str:
     seen = focused(found)
     ends = [seen[0], seen[-1]] if len(seen) > 1 else seen[:1]
     words = [
-        f"{it.label} has {100 * it.share:.3g} % of the teacher's parameters and ends {it.end:.3g} from its pictures "
-        f"({100 * it.end / found.another:.0f} % of the distance of two pictures)"
+        f"{it.label} has {100 * it.share:.3g} % of the teacher's parameters and ends {it.end:.3g} from its pictures"
+        + (
+            f" ({100 * it.end / found.another:.0f} % of the distance of two pictures)"
+            if found.another > 0
+            else ""
+        )
         for it in ends
     ]
     law = _law(found, "end")

@@ -184,14 +184,22 @@ def merged(sigmas: Tensor, own: Sequence[Tensor]) -> Tensor:
 
 
 def names(opened: Sequence[Opened]) -> list[str]:
-    """A short name for each: the last part of its path, with more of the path or a number where two are alike."""
+    """A short name for each: the last part of its path, with more of the path or a number where two are alike.
+
+    None begins with _, which figures leave out of their legends.
+    """
     paths = [Path(one.name.rstrip("/")) for one in opened]
     found = [path.stem if path.is_file() else path.name or str(path) for path in paths]
     if len(set(found)) < len(found):
         longer = [f"{path.parent.name}/{name}" for path, name in zip(paths, found, strict=True)]
         found = [long if found.count(name) > 1 else name for name, long in zip(found, longer, strict=True)]
-    found = [name.removeprefix("/") for name in found]
+    found = [visible(name.removeprefix("/")) for name in found]
     return [f"{name} ({i + 1})" if found.count(name) > 1 else name for i, name in enumerate(found)]
+
+
+def visible(name: str) -> str:
+    """The name as a legend shows it too."""
+    return f"./{name}" if name.startswith("_") else name
 
 
 def _plan(config: AnalyseConfig, opened: Opened) -> Plan:

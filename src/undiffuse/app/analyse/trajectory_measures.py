@@ -45,7 +45,7 @@ class Measured:
 
     trajectories: tuple[Trajectories, ...]
     others: tuple[Against, ...]  # all but the first
-    another: Against  # the first prior's pictures beside its own others of the same class
+    another: Against  # the first prior's pictures beside others of its own, of one class where there are two of one
     sets: tuple[Sets, ...]
 
     def summary(self) -> str:
@@ -56,23 +56,23 @@ class Measured:
         if not self.others:
             return told
         far = self.another.states[-1].mean().item()
-        ends = [
-            f"{it.label} ends {it.states[-1].mean().item():.3g} from {first.label}'s pictures"
-            f" ({100 * it.states[-1].mean().item() / far:.0f} % of the distance of two pictures)"
-            for it in self.others
-        ]
+        ends: list[str] = []
+        for it in self.others:
+            end = it.states[-1].mean().item()
+            share = f" ({100 * end / far:.0f} % of the distance of two pictures)" if far > 0 else ""
+            ends.append(f"{it.label} ends {end:.3g} from {first.label}'s pictures{share}")
         return f"{told} From the same noise, {'; '.join(ends)}."
 
 
 def measured(found: Sequence[Trajectories], classes: int) -> Measured:
     """classes: pictures i and i + classes are of one class."""
     first, rest = found[0], found[1:]
-    shift = classes if classes < first.n else 1
+    shift = classes if classes < first.n else 1  # no class has two: neighbours
     another = Against(
         f"another picture of {first.label}",
         first.sigmas,
-        distance(first.states, first.states.roll(shift, 1)) / 2,
-        distance(first.estimates, first.estimates.roll(shift, 1)) / 2,
+        distance(first.states[:, shift:], first.states[:, :-shift]) / 2,
+        distance(first.estimates[:, shift:], first.estimates[:, :-shift]) / 2,
     )
     return Measured(
         tuple(found),

@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from undiffuse.app.analyse.subjects import names
+from undiffuse.app.analyse.subjects import names, visible
 from undiffuse.app.events import Event, Note
 from undiffuse.app.priors import Opened, announced, any_size, check_shape, open_prior
 from undiffuse.app.train.folder import CONFIG, PRIOR
@@ -123,8 +123,8 @@ def _told(left: Sequence[str]) -> Iterator[Note]:
 
 def _label(place: Path, top: Path) -> str:
     if place == top:
-        return place.resolve().name if place.is_dir() else place.stem
-    return str(place.relative_to(top).with_suffix("" if place.is_file() else place.suffix))
+        return visible(place.resolve().name if place.is_dir() else place.stem)
+    return visible(str(place.relative_to(top).with_suffix("" if place.is_file() else place.suffix)))
 
 
 def _teachers(config: ParetoConfig, students: Sequence[Subject]) -> Generator[Event, None, list[Subject]]:
