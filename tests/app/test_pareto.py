@@ -383,3 +383,16 @@ def test_numbers_of_calls():
     assert split_calls("4, 1,4") == (1, 4)
     with pytest.raises(ValueError, match="--calls 1;2"):
         split_calls("1;2")
+
+
+BROKEN = ({}, {"values": 3}, {"n": 3, "calls": 1, "seconds": 1, "cpu": 0, "values": {"psnr": [1]}})
+
+
+@pytest.mark.parametrize("found", BROKEN)
+def test_an_answer_that_no_run_wrote_is_measured_again(desk, undrawn, found):
+    first, _ = measured(calls=(1,))
+    before, path = [row["value"] for row in rows()], desk / "out" / FILE
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({**line, "found": found}) + "\n" for line in lines))
+    again, _ = measured(calls=(1,))
+    assert again.measured == first.measured and [row["value"] for row in rows()] == before

@@ -18,7 +18,7 @@ from undiffuse.app.pareto.data import HELD, Data, open_data
 from undiffuse.app.pareto.drawing import Drawing, drawing
 from undiffuse.app.pareto.points import Measure, Point, with_fronts
 from undiffuse.app.pareto.restoring import Restoring
-from undiffuse.app.pareto.store import FILE, Answer, Question, Store
+from undiffuse.app.pareto.store import FILE, Answer, Question, Store, known
 from undiffuse.app.pareto.subjects import Subject, Subjects, open_subjects
 from undiffuse.app.pareto.table import sections
 from undiffuse.config import from_term, parse_term
@@ -31,6 +31,7 @@ PLACE = Path("out/pareto")  # of results, unless --out says where
 COLUMNS = {"kid": "KID", "fid": "FID", "psnr": "PSNR, dB", "lpips": "LPIPS"}
 OTHERS = {"kid": "kernel distance", "fid": "Frechet distance"}  # of features other than Inception's
 HIGHER = ("psnr",)
+MEASURED = ("n", "calls", "seconds", "cpu")  # numbers of an answer
 BEFORE = {HELD, f"part_{HELD}", "measurements"}  # files that are there before anything is measured
 
 
@@ -169,7 +170,9 @@ class _Job:
         return {**question, **here(self.device)}
 
     def _known(self, question: Question) -> Answer | None:
-        return self.store.get(self._asked(question))
+        """What was measured before; None, too, for a line that no run wrote."""
+        held = self.store.get(self._asked(question))
+        return held if known(held, MEASURED) else None
 
     def _measured(
         self, task: "Drawing | Restoring", question: Question, label: str
@@ -182,14 +185,14 @@ class _Job:
         """FLOP and memory, which depend on the network and the pictures' size alone."""
         question = {"task": "one call", "prior": subject.opened.mark, "shape": list(self.subjects.shape)}
         question = self._asked({**question, "guided": task.guidance != 1})
-        if (known := self.store.get(question)) is None:
+        if not known(found := self.store.get(question) or {}, ("flop", "memory")):
             asked, plain = task.denoisers(self.device)
             prior = subject.opened.prior
             assert prior is not None
             guided = task.guidance != 1
-            known = network_cost(plain, asked, prior, self.subjects.shape, guided=guided)
-            self.store.add(question, known)
-        return known
+            found = network_cost(plain, asked, prior, self.subjects.shape, guided=guided)
+            self.store.add(question, found)
+        return found
 
     def _points(
         self, name: str, subject: Subject, levels: int, task: "Drawing | Restoring", answer: Answer

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,28 @@ class Store:
             raise ValueError(
                 f"'{self.path}' is no file of measurements ({error}); choose another --out"
             ) from None
+
+
+def known(answer: Any, names: Sequence[str]) -> bool:
+    """Whether an answer is what a run would have written: these numbers, and each value with its interval."""
+    if not isinstance(answer, dict) or not all(_number(answer.get(name)) for name in names):
+        return False
+    values, each = answer.get("values", {}), answer.get("each", {})
+    if not (isinstance(values, dict) and isinstance(each, dict)):
+        return False
+    lists = [*values.values(), *each.values()]
+    return all(
+        isinstance(some, list) and all(v is None or _number(v, -math.inf) for v in some) for some in lists
+    ) and all(len(some) == 3 for some in values.values())
+
+
+def _number(value: Any, low: float = 0.0) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and low <= value
+        and abs(value) < math.inf
+    )
 
 
 def key(question: Question) -> str:
