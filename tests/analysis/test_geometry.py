@@ -64,9 +64,12 @@ def test_a_path_that_stands_still():
     assert found.turns.isnan().all() and found.turning.tolist() == [0, 0]
 
 
-def test_a_path_of_one_point_has_none():
-    with pytest.raises(ValueError, match="fewer than two points"):
-        geometry(torch.ones(1, 2, 3))
+def test_a_path_of_one_point_never_moves():
+    found = geometry(torch.ones(1, 2, 3))
+    assert found.steps.shape == found.turns.shape == (0, 2)
+    assert found.length.tolist() == found.turning.tolist() == [0, 0] and found.straightness.tolist() == [1, 1]
+    with pytest.raises(ValueError, match="a path without points"):
+        geometry([])
 
 
 @pytest.mark.parametrize("small", [1e-3, 1e-6])

@@ -79,7 +79,7 @@ def test_a_prior_without_a_null_class_is_refused(undiffuse, priors):
     assert done.code == 2 and "without class dropout" in done.err
     stored(priors / "photo.safetensors", PHOTO)
     done = undiffuse("analyse", "guidance", "photo.safetensors", *SMALL)
-    assert done.code == 2 and "towards a class" in done.err
+    assert done.code == 2 and "has no classes" in done.err
     assert not (priors / "report").exists()
 
 

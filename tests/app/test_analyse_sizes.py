@@ -11,6 +11,7 @@ from undiffuse.app.analyse import sizes_figures
 from undiffuse.app.analyse.sizes import _calls, named_teacher
 from undiffuse.app.analyse.subjects import compared
 from undiffuse.app.priors import open_prior
+from undiffuse.checkpoints.native import MadeFor
 from undiffuse.config.analyse.sizes import SizesConfig
 
 SMALL = ("--n", 6, "--steps", 4, "--repeats", 1, "--out", "report")
@@ -133,9 +134,22 @@ def test_a_students_folder_names_its_teacher(tmp_path, monkeypatch):
 @pytest.mark.parametrize("sampler", ["ddim", "heun", "churn", "dpmpp_3m"])
 def test_calls_are_those_that_the_network_gets(family, sampler):
     opened = open_prior(str(family / "tenth.safetensors"))
-    subjects = compared(SizesConfig(students=("it",), n=2, steps=3, sampler=sampler), [opened])
+    subjects = compared(SizesConfig(students=("it",), n=4, steps=3, sampler=sampler), [opened])
     asked = []
     opened.prior.net.register_forward_hook(lambda *_: asked.append(1))
     for _ in subjects.states(subjects.teacher, [0, 1]):
         pass
     assert _calls(subjects.teacher) == len(asked)
+
+
+def test_a_student_of_one_step(undiffuse, family):
+    one = changed(CLASSES, {"width": 4}, made_for=MadeFor(guidance=1.0, sampler="ddim", sigmas=(80.0,)))
+    stored(family / "one.safetensors", one)
+    done = undiffuse("analyse", "sizes", "one.safetensors", "--teacher", "teacher.safetensors", *SMALL)
+    assert done.code == 0, done.err
+    assert [row["calls a picture"] for row in rows(family, "sizes")] == ["4", "1"]
+
+
+def test_three_pictures_have_no_halves(undiffuse, family):
+    done = undiffuse("analyse", "sizes", "third.safetensors", "tenth.safetensors", "--n", 3)
+    assert done.code == 2 and "n=" in done.err and "4" in done.err and not (family / "out").exists()

@@ -367,3 +367,25 @@ def test_a_prior_that_always_draws_one_picture_has_no_share_of_its_distances(tmp
     still = replace(teacher, states=teacher.states[:, :1].expand_as(teacher.states).clone())
     said = measured((still, other), 3).summary()
     assert "other ends" in said.replace(other.label, "other") and "%" not in said
+
+
+def test_a_student_of_one_step_is_followed_and_stored(tmp_path, priors):
+    one = changed(CLASSES, made_for=MadeFor(guidance=1.0, sampler="ddim", sigmas=(80.0,)))
+    given = config(tmp_path, priors[0], stored(tmp_path / "one.safetensors", one), n=2, steps=2)
+    recorded = ended(record(given))
+    assert [len(it.levels) for it in recorded.trajectories] == [3, 2]
+    assert torch.equal(recorded.trajectories[1].path.straightness, torch.ones(2, dtype=torch.float64))
+    assert {figure.name for figure in section_of(given).figures} >= {
+        "strip",
+        "distance",
+        "by_level",
+        "shapes",
+    }
+    store.write_trajectories(tmp_path / "all.safetensors", recorded.drawing, recorded.trajectories)
+    _, again = store.read_trajectories(tmp_path / "all.safetensors")
+    assert again[1].guess.steps.shape == (0, 2)
+    assert torch.equal(again[1].path.steps, recorded.trajectories[1].path.steps)
+
+
+def test_one_prior_at_two_levels_has_a_page(tmp_path, priors):
+    assert section_of(config(tmp_path, priors[0], n=2, steps=2)).figures

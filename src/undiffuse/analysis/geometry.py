@@ -15,7 +15,7 @@ from torch import Tensor
 class Geometry:
     """Of n trajectories through T points each, in float64.
 
-    A trajectory that never moves has length 0, straightness 1 and no turning.
+    A trajectory that never moves has length 0, straightness 1 and no turning. T = 1 has neither steps nor turns.
     """
 
     steps: Tensor  # (T - 1, n), length of each step
@@ -72,11 +72,12 @@ class Walk:
         self._last, self._step = x, step
 
     def geometry(self) -> Geometry:
-        """So far. ValueError for fewer than two points."""
-        if self._first is None or self._last is None or not self._steps:
-            raise ValueError("a path of fewer than two points has no geometry; give more noise levels")
-        turns = torch.stack(self._turns) if self._turns else self._steps[0].new_zeros(0, len(self._first))
-        return Geometry(torch.stack(self._steps), turns, rms(self._last - self._first).cpu())
+        """So far; a single point is a path that never moves. ValueError for no point."""
+        if self._first is None or self._last is None:
+            raise ValueError("a path without points has no geometry; expected one point or more")
+        none = torch.zeros(0, len(self._first), dtype=torch.float64)
+        steps, turns = (torch.stack(found) if found else none for found in (self._steps, self._turns))
+        return Geometry(steps, turns, rms(self._last - self._first).cpu())
 
 
 def geometry(points: Iterable[Tensor]) -> Geometry:

@@ -70,6 +70,10 @@ def analyse(config: GuidanceConfig) -> Iterator[Event]:
     texts = [config.run] + ([] if config.against is None else [config.against])
     subjects = yield from open_subjects(config, texts)
     teacher, scales = subjects.teacher, sorted({1.0, *config.scales})
+    if teacher.opened.num_classes is None and scales != [1.0]:
+        raise ValueError(
+            f"the prior '{teacher.opened.name}' has no classes, and guidance is towards one; choose one that has"
+        )
     for scale in scales:
         check_guidance(teacher.opened, next((c for c in teacher.plan.labels if c is not None), None), scale)
     judge = None

@@ -104,11 +104,11 @@ def _read_one(path: Path, file: Any, number: int, label: str, drawing: Drawing) 
         _tensor(path, file, f"{number}.{name}", (None,), torch.float64) for name in ("levels", "sigmas")
     )
     for grid in (levels, sigmas):
-        if len(grid) < 3 or (grid.diff() >= 0).any() or grid[-1] != 0 or not torch.isin(grid, levels).all():
+        if len(grid) < 2 or (grid.diff() >= 0).any() or grid[-1] != 0 or not torch.isin(grid, levels).all():
             raise ValueError(f"'{path}': the levels of '{label[:80]}' do not fall to 0")
     kept, all_of, n, k = len(sigmas), len(levels), drawing.n, drawing.sketch
     points = [_tensor(path, file, f"{number}.{name}", (kept, n, k), torch.float32) for name in NAMES[:2]]
-    shapes = ((all_of - 1, n), (all_of - 2, n), (n,), (all_of - 2, n), (all_of - 3, n), (n,))
+    shapes = ((all_of - 1, n), (all_of - 2, n), (n,), (all_of - 2, n), (max(0, all_of - 3), n), (n,))
     parts = [
         _tensor(path, file, f"{number}.{name}", shape, torch.float64, finite="turns" not in name)
         for name, shape in zip(NAMES[2:], shapes, strict=True)

@@ -240,7 +240,8 @@ def _banded(panel: Any, sigmas: Tensor, values: Tensor, label: str, look: dict[s
     x = (sigmas[shown] / 2).tolist()
     mean = values[shown].nanmean(1)
     if not mean.isfinite().any() or not (mean > 0).any():
-        panel.plot([], [], label=f"{label}: 0 at every level", **{**look, "marker": ""})
+        told = "0 at every level" if shown.any() else "too few levels"
+        panel.plot([], [], label=f"{label}: {told}", **{**look, "marker": ""})
         return
     low, high = values[shown].nanquantile(torch.tensor(BAND, dtype=values.dtype), dim=1)
     panel.fill_between(x, low.tolist(), high.tolist(), color=look["color"], alpha=0.15, linewidth=0)
@@ -249,6 +250,8 @@ def _banded(panel: Any, sigmas: Tensor, values: Tensor, label: str, look: dict[s
 
 
 def _rows(sigmas: Tensor, values: Tensor) -> list[tuple[Cell, ...]]:
+    if not len(values):
+        return []
     low, high = values.nanquantile(torch.tensor(BAND, dtype=values.dtype), dim=1)
     columns = ((sigmas / 2).tolist(), values.nanmean(1).tolist(), low.tolist(), high.tolist())
     return list(zip(*columns, strict=True))

@@ -106,10 +106,13 @@ def _grid(
     titles: Sequence[str],
     rows: Sequence[Sequence[Tensor | None]],
 ) -> Figure:
+    import numpy as np
+
     figure, axes = draw.frame(1.6 + 1.15 * len(titles), 0.45 + 1.2 * len(rows), len(rows), len(titles))
+    panels = np.array(axes, dtype=object).reshape(len(rows), len(titles))  # also of one picture alone
     for i, (strip, row) in enumerate(zip(strips, rows, strict=True)):
         for j, pixels in enumerate(row):
-            panel = axes[i, j]
+            panel = panels[i, j]
             panel.set(xticks=[], yticks=[])
             panel.grid(visible=False)
             for side in panel.spines.values():
@@ -118,7 +121,7 @@ def _grid(
                 panel.imshow(as_image(pixels))
             if i == 0:
                 panel.set_title(titles[j])
-        axes[i, 0].set_ylabel(shortened(strip.label), rotation=0, ha="right", va="center")
+        panels[i, 0].set_ylabel(shortened(strip.label), rotation=0, ha="right", va="center")
     return draw.finish(figure, name, title, caption, wide=True)
 
 

@@ -16,6 +16,7 @@ class SizesConfig(AnalyseConfig):
     POSITIONAL: ClassVar[tuple[str, ...]] = ("students",)
 
     students: Annotated[tuple[str, ...], pydantic.Field(min_length=1, max_length=64)]
+    n: Annotated[int, pydantic.Field(ge=4, le=100_000)] = 64  # pictures of each; their halves are compared
     teacher: str | None = None  # None: whom the students' folders name, else the largest of them
     focus: tuple[Share, Share] | None = None  # sizes over the teacher's, from and to
     choose: tuple[Share, ...] = ()  # sizes that are compared; (): three, spread over the focus
