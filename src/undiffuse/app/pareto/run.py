@@ -50,7 +50,8 @@ class Compared:
 def run(config: ParetoConfig) -> Iterator[Event]:
     """Notes, progress and a `Compared`; ValueError for bad input, before anything is measured.
 
-    The same command again goes on where it was stopped; other tasks, calls and priors are added to what is there.
+    The same command again goes on where it was stopped; other tasks, calls and priors are added to what was
+    measured. The report is of what this command asks for.
     """
     check_drawing()
     name = config.students.resolve().stem if config.students.is_file() else config.students.resolve().name
