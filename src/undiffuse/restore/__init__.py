@@ -1,5 +1,6 @@
 """Restoration algorithms: each a function (denoise, problem, noise, options) -> Step."""
 
+from undiffuse.registry import RESTORERS
 from undiffuse.restore.blind import BlurEstimate, estimate_blur
 from undiffuse.restore.certificate import Certificate, certify
 from undiffuse.restore.compat import ddrm_published
@@ -17,6 +18,15 @@ from undiffuse.restore.posterior import Posterior, summarise
 from undiffuse.restore.problem import Problem, measure, start
 from undiffuse.restore.projection import ilvr, repaint
 from undiffuse.restore.reddiff import reddiff
+from undiffuse.restore.warm import low_levels, wiener
+
+RESTORERS.preset(
+    "dpir_wiener",
+    "dpir",
+    summary="dpir begun at the Wiener filter's estimate, at low noise levels: better at few calls",
+    example="--algorithm dpir_wiener --steps 4",
+    facts={"start": wiener, "grid": low_levels},
+)
 
 __all__ = [
     "BlurEstimate",
