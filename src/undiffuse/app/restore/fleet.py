@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def _answers(
 ) -> Answers:
     running: dict[Any, tuple[list[Task], Any]] = {}  # answer to come -> its group and worker
     idle, coming, done = list(workers), iter(groups), 0
+    given_back: list[list[Task]] = []  # by a worker that died: another one may try, once
     while idle or running:
         while idle and (group := next(coming, None)) is not None:
             if isinstance(group, Failed):
@@ -121,6 +123,10 @@ def _answers(
             yield from failures(config, group, error.cause)
         except ray.exceptions.RayError as error:  # the worker is gone for good
             idle.remove(worker)
+            if (idle or running) and not any(group is one for one in given_back):
+                given_back.append(group)
+                coming, done = chain([group], coming), done - len(group)
+                continue
             told = f"its worker died ({type(error).__name__}); see that the machines have the memory"
             yield from failures(config, group, ValueError(told))
         else:
