@@ -190,6 +190,10 @@ HOSTILE = {
     "huge numbers": (
         lambda t, m: m.update(undiffuse=re.sub(r'"n":\d+', '"n":99999999999', m["undiffuse"])), "drawing.n",
     ),
+    "one picture": (lambda t, m: m.update(undiffuse=re.sub(r'"n":\d+', '"n":1', m["undiffuse"])), "drawing.n"),
+    "an endless name": (
+        lambda t, m: m.update(undiffuse=m["undiffuse"].replace('["teacher"]', '["' + "t" * 1001 + '"]')), "priors",
+    ),
 }  # fmt: skip
 
 
@@ -389,3 +393,11 @@ def test_a_student_of_one_step_is_followed_and_stored(tmp_path, priors):
 
 def test_one_prior_at_two_levels_has_a_page(tmp_path, priors):
     assert section_of(config(tmp_path, priors[0], n=2, steps=2)).figures
+
+
+def test_a_prior_that_sees_a_picture_is_refused(tmp_path, priors):
+    seeing = stored(tmp_path / "seeing.safetensors", changed(CLASSES, {"in_channels": 3}, low_res="sr2"))
+    with pytest.raises(
+        ValueError, match="seeing.safetensors' is conditioned on a picture; priors without one"
+    ):
+        section_of(config(tmp_path, priors[0], seeing))

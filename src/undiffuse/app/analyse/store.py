@@ -32,13 +32,14 @@ NAMES = (
 )
 
 Count = Annotated[int, pydantic.Field(ge=1, le=WIDEST)]
+Name = Annotated[str, pydantic.Field(max_length=1000)]
 
 
 class Drawing(Options):
     """What trajectories depend on beside their prior: only those of one drawing can be compared."""
 
     shape: tuple[Count, Count, Count]
-    n: Count
+    n: Annotated[int, pydantic.Field(ge=2, le=WIDEST)]  # two have a distance
     seed: int
     sampler: Annotated[str, pydantic.Field(max_length=1000)]
     labels: Annotated[tuple[int | None, ...], pydantic.Field(min_length=1, max_length=WIDEST)]  # in turn
@@ -57,7 +58,7 @@ class Header(Options):
     kind: Literal["undiffuse trajectories"]
     version: Literal[1]
     drawing: Drawing
-    priors: Annotated[tuple[str, ...], pydantic.Field(min_length=1, max_length=1000)]  # in words, one each
+    priors: Annotated[tuple[Name, ...], pydantic.Field(min_length=1, max_length=1000)]  # in words, one each
 
 
 class FrameHeader(Options):
@@ -70,7 +71,7 @@ class FrameHeader(Options):
     sketch: Count
     sketch_seed: int
     total: Annotated[float, pydantic.Field(ge=0)]
-    fitted_on: Annotated[str, pydantic.Field(max_length=1000)]
+    fitted_on: Name
 
 
 def write_trajectories(path: Path, drawing: Drawing, found: Sequence[Trajectories]) -> None:

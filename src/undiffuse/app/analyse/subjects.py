@@ -205,6 +205,8 @@ def visible(name: str) -> str:
 def _plan(config: AnalyseConfig, opened: Opened) -> Plan:
     import pydantic
 
+    if opened.prior is not None and opened.prior.conditions:
+        raise ValueError(f"'{opened.name}' is conditioned on a picture; priors without one are analysed")
     label = None if config.label == "none" and opened.num_classes is None else config.label
     given = {
         "prior": opened.name, "n": config.n, "seed": config.seed, "label": label, "sampler": config.sampler,
