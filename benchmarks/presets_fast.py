@@ -1,10 +1,11 @@
 """Choose the presets of `photo-fast`: which algorithm makes the most of four calls, for each kind of task and noise.
 
-    python benchmarks/presets_fast.py DATA [DATA ...] [--count 4] [--size 192] [--out out/presets_fast]
+    python benchmarks/presets_fast.py DATA [DATA ...] [--count 4] [--size 192] [--out FOLDER] [--tuned FILE ...]
 
 DATA is a folder or a pattern of held-out pictures. The one with the highest mean PSNR is taken; for compressive
 sensing DPIR, as the Wiener estimate takes ten times as long there as four calls. What was measured is kept in the
-output folder, so that the same command goes on where it was stopped. Writes src/undiffuse/assets/presets_fast.yaml.
+output folder, so that the same command goes on where it was stopped. --tuned: presets that `undiffuse tune` wrote,
+which take the place of those of the same task and noise. Writes src/undiffuse/assets/presets_fast.yaml.
 """
 
 import argparse
@@ -17,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from presets import NOISE, TASKS, measured
 
 from undiffuse.app.kinds import Kind
-from undiffuse.app.presets import ChosenBy, Preset, presets_text
+from undiffuse.app.presets import ChosenBy, Preset, presets_text, read_presets
 from undiffuse.config.bench import split_calls
 
 PRIOR, PLAIN, WARM = "photo-fast", "dpir@4", "dpir_wiener@4"
@@ -52,6 +53,15 @@ def chosen(options: argparse.Namespace, kind: Kind, noise: float) -> Preset:
     )
 
 
+def tuned(one: Preset, options: argparse.Namespace, better: dict[tuple[Kind, float], Preset]) -> Preset:
+    """The preset of a search for the same task at a noise level of this one's range, if there is one."""
+    for (task, noise), other in better.items():
+        if task == one.task and one.noise[0] <= noise < one.noise[1]:
+            told = other.chosen_by.model_copy(update={"data": options.called})
+            return other.model_copy(update={"prior": PRIOR, "noise": one.noise, "chosen_by": told})
+    return one
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -61,9 +71,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--called", default="Kodak and gb82, centre crops", help="the data in words")
     parser.add_argument("--out", type=Path, default=Path("out/presets_fast"))
+    parser.add_argument("--tuned", type=Path, nargs="*", default=[])
     options = parser.parse_args()
+    better = {(one.task, one.noise[0]): one for path in options.tuned for one in read_presets(path)}
     cells = [(kind, noise) for kind in TASKS for noise in NOISE if kind != "noise" or noise > 0]
-    FILE.write_text(presets_text(chosen(options, kind, noise) for kind, noise in cells))
+    found = [chosen(options, kind, noise) for kind, noise in cells]
+    FILE.write_text(presets_text(tuned(one, options, better) for one in found))
 
 
 if __name__ == "__main__":
