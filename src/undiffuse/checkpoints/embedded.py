@@ -28,7 +28,7 @@ def photo() -> Prior:
 
 @PRIORS.register(
     "photo-fast",
-    summary="photo with presets of four calls: a fifth of its time",
+    summary="photo with presets of four calls: a fifth of its time for reductions and blurs",
     example="--prior photo-fast",
     file=photo_file,
 )

@@ -10,7 +10,7 @@ from undiffuse.config.train import Positive
 
 Share = Annotated[float, pydantic.Field(gt=0, le=1)]  # of the teacher's parameters
 Steps = Annotated[int, pydantic.Field(ge=1, le=10_000)]  # of sampling: twice as many fit in a configuration
-FIRST = {"progressive": 64}  # steps that halving begins at, unless said
+FIRST = 64  # steps that halving begins at, unless said, or more
 COST = {
     "match": 1.0,
     "progressive": 0.25,

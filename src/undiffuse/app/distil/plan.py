@@ -164,7 +164,7 @@ def _halved(
 
 def _first(last: int) -> int:
     steps = 2 * last
-    while steps < FIRST["progressive"]:
+    while steps < FIRST:
         steps *= 2
     return steps
 
