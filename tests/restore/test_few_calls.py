@@ -87,3 +87,32 @@ def test_dpir_extrapolates_half_a_call():
     step(state, torch.tensor(0.0, dtype=torch.float64))
     # 1 -> 0.5, extrapolated to 0.25; the data pulls by 1e-18.
     torch.testing.assert_close(asked[1], torch.full_like(asked[1], 0.25), rtol=0, atol=1e-12)
+
+
+def dpir_with_a_pattern(height, *, mirror):
+    """8 calls of the photograph's Gaussian, filling half the pixels, whose every answer has columns of +-height."""
+    prior, problem, _ = posed(SHAPE, "inp", 0.0)
+    columns = height * (-1.0) ** torch.arange(SHAPE[2], dtype=torch.float64)
+    entry = RESTORERS["dpir"]
+    grid = entry.facts["grid"](8, 0.0)
+    step = entry(lambda x, sigma: prior(x, sigma) + columns, problem, None, mirror=mirror)
+    state = State(entry.facts["start"](problem, grid[0], None), grid[0])
+    for sigma in grid[1:]:
+        state = step(state, sigma)
+    return state.x
+
+
+def test_mirrored_calls_change_nothing_for_a_symmetric_prior():
+    """The Gaussian knows no left or right: what differs is rounding, 1e-16 a call of values up to 1."""
+    plain, mirrored = (dpir_with_a_pattern(0.0, mirror=mirror) for mirror in (False, True))
+    torch.testing.assert_close(mirrored, plain, rtol=0, atol=1e-12)
+
+
+def test_mirrored_calls_cancel_what_a_network_leaves_at_every_second_pixel():
+    """DPIR is linear here, so the pattern's share of the answer is a difference; two calls of opposite sign leave
+    the change between two levels, less than half of what one sign adds up to."""
+    plain, mirrored = (
+        (dpir_with_a_pattern(0.01, mirror=mirror) - dpir_with_a_pattern(0.0, mirror=mirror)).abs().max()
+        for mirror in (False, True)
+    )
+    assert 0 < mirrored < plain / 2
