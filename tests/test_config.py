@@ -39,6 +39,21 @@ def test_strings_are_read_as_on_a_command_line():
     assert validated(ENTRY, {"weights": "none", "factor": "2"})["weights"] is None
 
 
+def test_numbers_of_a_literal_are_read_from_text():
+    def reader(
+        *,
+        channels: Annotated[Literal[1, 3] | None, pydantic.Field(description="d")] = 3,
+        kind: Literal["1"] = "1",
+    ):
+        return channels, kind
+
+    entry = Entry("reader", reader, "a test", "reader", {})
+    assert validated(entry, {"channels": "1", "kind": "1"}) == {"channels": 1, "kind": "1"}
+    assert validated(entry, {"channels": "none"})["channels"] is None
+    with pytest.raises(ValueError, match="channels='2'.*1 or 3"):
+        validated(entry, {"channels": "2"})
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

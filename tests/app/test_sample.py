@@ -197,6 +197,11 @@ def test_guidance_on_an_interval_and_by_a_weaker_prior(undiffuse, classes, tmp_p
         (["--guidance", 2, "--autoguidance", classes], "the prior itself"),
         (["--guidance", 2, "--autoguidance", other], "classes 2, and the prior 3"),
         (["--guidance", 2, "--autoguidance", "photo-gaussian"], "two networks"),
+        (["--guidance", 2, "--autoguidance-options", "schedule=linear"], "without --autoguidance"),
+        (
+            ["--guidance", 2, "--autoguidance", weak, "--autoguidance-options", "schedule=linear"],
+            "--autoguidance-options schedule: ",
+        ),
     ):
         done = undiffuse("sample", classes, "--out", tmp_path / "o", *arguments)
         assert done.code == 2 and said in done.err and done.err.count("\n") == 1

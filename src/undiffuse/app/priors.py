@@ -20,7 +20,7 @@ from undiffuse.checkpoints.formats import native_file
 from undiffuse.checkpoints.known import known
 from undiffuse.core.grids import karras
 from undiffuse.core.state import Denoise
-from undiffuse.networks import Photo, lowered
+from undiffuse.networks import Photo, lowered, packed
 from undiffuse.priors import Prior, StationaryGaussian, class_guided, windowed
 from undiffuse.priors.windows import line
 from undiffuse.registry import PRIORS
@@ -111,6 +111,19 @@ class Opened:
             self.denoise.to(device)
         if self.guide is not None:
             self.guide.classifier.to(device)
+
+    def ready(self, device: torch.device, compiled: bool = False) -> None:
+        """`to`, and its network is made to be asked only: on a CPU it answers without gradients from now on.
+
+        compiled: by torch, with CUDA graphs on CUDA, in place of the layers that are packed for a CPU.
+        """
+        self.to(device)
+        if self.prior is None:
+            return
+        if compiled:
+            self.prior.net.compile(mode="reduce-overhead" if device.type == "cuda" else "default")
+        else:
+            packed(self.prior.net)
 
     def class_name(self, label: int | None) -> str:
         """What a label is called: `3 (dress)`."""

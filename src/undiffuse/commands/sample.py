@@ -91,6 +91,10 @@ def sample(
             help="A weaker prior (file, run or name) to be guided away from.", rich_help_panel=GUIDANCE
         ),
     ] = None,
+    autoguidance_options: Annotated[
+        str | None,
+        typer.Option(help="Facts that its file does not tell: key=value,...", rich_help_panel=GUIDANCE),
+    ] = None,
     sampler: Annotated[
         str | None,
         typer.Option(
@@ -141,6 +145,9 @@ def sample(
         str, typer.Option(help="Pictures at once, or auto: what half of the memory holds.")
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first; on a CPU no faster.")
+    ] = False,
     prior_options: PriorOptions = None,
     precision: Precision = "fp32",
     plugin: Plugins = [],  # noqa: B006
@@ -157,12 +164,13 @@ def sample(
     given: dict[str, Any] = {
         "prior": prior, "prior_options": prior_options, "precision": precision,
         "out": out, "n": n, "label": label, "guidance": guidance,
-        "guidance_interval": interval(guidance_interval), "autoguidance": autoguidance, "classifier": classifier,
+        "guidance_interval": interval(guidance_interval), "autoguidance": autoguidance,
+        "autoguidance_options": autoguidance_options, "classifier": classifier,
         "classifier_scale": classifier_scale, "sampler": sampler, "steps": steps, "eta": eta,
         "grid": grid, "preset": preset, "clip": clip, "size": size, "low_res": low_res,
         "start": start, "strength": strength, "invert": invert, "interpolate": two_ends(interpolate),
         "noise": noise, "seed": seed_or_seeds(seed), "stretch": stretch, "npz": npz, "path": path,
-        "batch": batch_size(batch), "device": device,
+        "batch": batch_size(batch), "device": device, "compile": compile,
     }  # fmt: skip
     config = checked(SampleConfig, {k: v for k, v in given.items() if v is not None}, "sample")
     for result in show(run(config)):

@@ -145,7 +145,7 @@ def _choices(name: str, known: Iterable[str]) -> str:
 
 
 def _read(value: Any, annotation: Any) -> Any:
-    """A string as what pydantic converts further: None, or a list split at '+' (but not in 1e+3)."""
+    """A string as what pydantic converts further: None, a number of a Literal, or a list split at '+' (not in 1e+3)."""
     if not isinstance(value, str):
         return value
     kinds = _kinds(annotation)
@@ -153,7 +153,14 @@ def _read(value: Any, annotation: Any) -> Any:
         return None
     if list in kinds and str not in kinds:
         return re.split(r"(?<!\d[eE])\+", value)
-    return value
+    return next((choice for choice in _literals(annotation) if str(choice) == value), value)
+
+
+def _literals(annotation: Any) -> list[Any]:
+    """All choices of the Literals in an annotation: `Annotated[Literal[1, 3] | None, ...]` -> [1, 3]."""
+    if typing.get_origin(annotation) is Literal:
+        return list(typing.get_args(annotation))
+    return [choice for part in typing.get_args(annotation) for choice in _literals(part)]
 
 
 def _kinds(annotation: Any) -> set[Any]:
@@ -177,7 +184,8 @@ def describe(entry: Entry, /) -> list[str]:
             for attribute, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
             if getattr(rule, attribute, None) is not None
         ]
-        choices = [str(c) for c in typing.get_args(field.annotation) if isinstance(c, str)]
+        whole = typing.get_origin(field.annotation) is Literal
+        choices = [str(choice) for choice in typing.get_args(field.annotation)] if whole else []
         allowed = " | ".join(choices) or ", ".join(limits)
         shown = "required" if field.is_required() else "..." if default is None else default
         lines.append(f"{name}={shown}  {field.description or ''}" + (f" ({allowed})" if allowed else ""))

@@ -27,6 +27,7 @@ class SampleConfig(Options):
     classifier_scale: Annotated[float, pydantic.Field(ge=0, le=1000)] = 1.0  # 1: Bayes' rule
     guidance_interval: tuple[Sigma, Sigma] | None = None  # guided for low < sigma <= high only
     autoguidance: str | None = None  # a weaker prior to be guided away from, in place of no class
+    autoguidance_options: str | None = None  # facts that its file does not tell
     sampler: str | None = None  # None: dpmpp_2m, or the preset's
     steps: Annotated[int, pydantic.Field(ge=1, le=100_000)] | None = None  # None: 20, or the preset's
     eta: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None
@@ -48,6 +49,7 @@ class SampleConfig(Options):
     path: Literal["gif", "strip", "mp4"] | None = None  # the way of the first pictures, as one file
     batch: Annotated[int, pydantic.Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
     device: str = "auto"
+    compile: bool = False  # the network, by torch
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -69,6 +71,10 @@ class SampleConfig(Options):
         if self.strength is not None and self.start is None:
             raise ValueError(
                 f"--strength {self.strength:g} is of the noise on a picture; give it with --start"
+            )
+        if self.autoguidance_options is not None and self.autoguidance is None:
+            raise ValueError(
+                "--autoguidance-options without --autoguidance, whose file they are of; leave them out"
             )
         if self.invert is not None and self.n != 1:
             raise ValueError(f"{self.n} pictures of the one that is inverted; leave out --n")

@@ -1,11 +1,17 @@
 """How far apart two sets of pictures are, by their features (N, D). In float64; the order is of no account."""
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+Answer = TypeVar("Answer")
+InSteps = Generator[
+    int, None, Answer
+]  # the pairs of pictures that were just compared, of `pairs`; then the answer
 ENTRIES = 2**24  # of a matrix of pairs, held at once: 128 MiB
 NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
 
@@ -98,6 +104,21 @@ def _symmetric(matrix: Tensor, size: int) -> Tensor:
     return (matrix + matrix.T) / 2
 
 
+def finished(steps: InSteps[Answer]) -> Answer:
+    """The answer, whatever it takes."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def pairs(features: Tensor, reference: Tensor) -> int:
+    """How many `kid_steps` and `prdc_steps` compare: all within each set, and all between them."""
+    m, n = len(features), len(reference)
+    return m * m + n * n + m * n
+
+
 def kid(features: Tensor, reference: Tensor) -> Estimate:
     """Kernel distance, MMD^2 with k(x, y) = (x . y / D + 1)^3 (Binkowski et al. 2018, sec. 4): unbiased, may be < 0.
 
@@ -106,12 +127,17 @@ def kid(features: Tensor, reference: Tensor) -> Estimate:
     picture left out once (Arvesen 1969); for equal distributions it is wider than need be. ValueError for fewer
     than 3 pictures.
     """
+    return finished(kid_steps(features, reference))
+
+
+def kid_steps(features: Tensor, reference: Tensor) -> InSteps[Estimate]:
+    """`kid`, which can be watched: thousands of pictures take long."""
     _check(features, 3)
     _check(reference, 3, features.shape[1])
     m, n = len(features), len(reference)
-    own, _ = _kernel_sums(features, features)
-    other, _ = _kernel_sums(reference, reference)
-    across, back = _kernel_sums(features, reference)
+    own, _ = yield from _kernel_sums(features, features)
+    other, _ = yield from _kernel_sums(reference, reference)
+    across, back = yield from _kernel_sums(features, reference)
     a, b, c = own.sum(), across.sum(), other.sum()
     value = a / (m * (m - 1)) - 2 * b / (m * n) + c / (n * (n - 1))
     without = (a - 2 * own) / ((m - 1) * (m - 2)) - 2 * (b - across) / ((m - 1) * n)
@@ -121,7 +147,7 @@ def kid(features: Tensor, reference: Tensor) -> Estimate:
     return Estimate(value.item(), value.item() - half, value.item() + half)
 
 
-def _kernel_sums(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _kernel_sums(x: Tensor, y: Tensor) -> InSteps[tuple[Tensor, Tensor]]:
     """Sums of the kernel along rows and columns; of a set with itself, without the diagonal."""
     rows, columns = x.new_zeros(len(x), dtype=torch.float64), x.new_zeros(len(y), dtype=torch.float64)
     for start, block in _blocks(x, len(y)):
@@ -130,6 +156,7 @@ def _kernel_sums(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             kernel[torch.arange(len(block)), start + torch.arange(len(block))] = 0
         rows[start : start + len(block)] = kernel.sum(1)
         columns += kernel.sum(0)
+        yield kernel.numel()
     return rows, columns
 
 
@@ -141,9 +168,15 @@ def prdc(features: Tensor, reference: Tensor, neighbours: int = 5) -> dict[str, 
     of the reference around a picture, over k; coverage: share of the reference's balls that hold a picture.
     ValueError for sets of k pictures or fewer.
     """
+    return finished(prdc_steps(features, reference, neighbours))
+
+
+def prdc_steps(features: Tensor, reference: Tensor, neighbours: int = 5) -> InSteps[dict[str, float]]:
+    """`prdc`, which can be watched."""
     _check(features, neighbours + 1)
     _check(reference, neighbours + 1, features.shape[1])
-    radius, own_radius = _radii(reference, neighbours), _radii(features, neighbours)
+    radius = yield from _radii(reference, neighbours)
+    own_radius = yield from _radii(features, neighbours)
     around = torch.zeros(len(features), dtype=torch.float64, device=features.device)
     recalled, covered = [], []
     for start, block in _blocks(reference, len(features)):
@@ -152,6 +185,7 @@ def prdc(features: Tensor, reference: Tensor, neighbours: int = 5) -> dict[str, 
         around += inside.sum(0)
         covered.append(inside.any(1))
         recalled.append((squared < own_radius).any(1))
+        yield squared.numel()
     return {
         "precision": (around > 0).double().mean().item(),
         "recall": torch.cat(recalled).double().mean().item(),
@@ -160,13 +194,14 @@ def prdc(features: Tensor, reference: Tensor, neighbours: int = 5) -> dict[str, 
     }
 
 
-def _radii(x: Tensor, neighbours: int) -> Tensor:
+def _radii(x: Tensor, neighbours: int) -> InSteps[Tensor]:
     """Squared distance of each picture to its k-th neighbour."""
     found = []
     for start, block in _blocks(x, len(x)):
         squared = _squared_distances(block, x)
         squared[torch.arange(len(block)), start + torch.arange(len(block))] = math.inf  # itself
         found.append(squared.kthvalue(neighbours, 1).values)
+        yield squared.numel()
     return torch.cat(found)
 
 

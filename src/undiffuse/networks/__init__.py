@@ -4,6 +4,7 @@ from undiffuse.networks.adm import ADM, ADMConfig
 from undiffuse.networks.blocks import lowered
 from undiffuse.networks.classifier import Classifier, ClassifierConfig
 from undiffuse.networks.ddpm import DDPM, DDPMConfig
+from undiffuse.networks.inference import packed
 from undiffuse.networks.photo import Photo, PhotoConfig
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "Photo",
     "PhotoConfig",
     "lowered",
+    "packed",
 ]

@@ -34,6 +34,9 @@ class DiscreteSchedule:
             raise ValueError("alphas_cumprod do not decrease; they go from little noise to much (flip them?)")
         self.alphas_cumprod = abar
         self.sigmas = ((1 - abar) / abar).sqrt()  # (T,) float64
+        self._logs = self.sigmas.log()
+        self._gaps, self._inner = self._logs.diff(), self._logs[1:-1]
+        self._ends = self.sigmas[0].item(), self.sigmas[-1].item()
 
     @classmethod
     def from_betas(cls, betas: Tensor) -> "DiscreteSchedule":
@@ -45,16 +48,15 @@ class DiscreteSchedule:
 
     def t(self, sigma: Tensor) -> Tensor:
         """Fractional timestep in [0, T - 1]: linear in log sigma between levels, exact on them, clamped."""
-        levels = self.sigmas.to(sigma.device)
-        s = sigma.double().clamp(levels[0], levels[-1]).log()
-        knots = levels.log()
-        j = torch.bucketize(s, knots[1:-1])
-        t = j + (s - knots[j]) / (knots[j + 1] - knots[j])
+        knots, gaps, inner = (known.to(sigma.device) for known in (self._logs, self._gaps, self._inner))
+        s = sigma.double().clamp(*self._ends).log()
+        j = torch.bucketize(s, inner)
+        t = j + (s - knots[j]) / gaps[j]
         return t.clamp(0, len(self) - 1).to(sigma.dtype)
 
     def sigma(self, t: Tensor) -> Tensor:
         """The inverse of `t`; t is clamped to [0, T - 1]."""
-        knots = self.sigmas.log().to(t.device)
+        knots = self._logs.to(t.device)
         wide = t.double().clamp(0, len(self) - 1)
         j = wide.floor().long().clamp(max=len(self) - 2)
         return (

@@ -53,14 +53,13 @@ def ancestral(
             x0, raw = _learned(predict(state.x, state.sigma))
         else:
             x0 = denoise(state.x, state.sigma)
-        down, _ = fresh_noise(state.sigma, sigma_next, 1.0)
+        down, up = fresh_noise(state.sigma, sigma_next, 1.0)
         mean = x0 + down * noise_in(state.x, x0, state.sigma)
-        small, large = small_and_large(state.sigma, sigma_next)
-        spread = small if variance == "small" else large
-        if raw is not None:
-            spread = log_learned(raw, small, large).exp()
-        spread = torch.where(sigma_next > 0, spread, 0)
-        return State(mean + spread.sqrt() * noise(x0), sigma_next, x0)
+        if variance != "small":
+            small, large = small_and_large(state.sigma, sigma_next)
+            spread = large if raw is None else log_learned(raw, small, large).exp()
+            up = torch.where(sigma_next > 0, spread, 0).sqrt()
+        return State(mean + up * noise(x0), sigma_next, x0)
 
     return step
 

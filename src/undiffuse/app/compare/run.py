@@ -54,7 +54,7 @@ def run(config: CompareConfig) -> Iterator[Event]:
     contenders = [contender(opened, config, text) for text in config.samplers]
     device = machine.device(config.device)
     machine.keep_freed()
-    opened.denoise.to(device)
+    opened.ready(device)
     plan, members = contenders[0].plan, list(range(config.n))
     told = dict.fromkeys(note for one in contenders for note in one.plan.notes())
     yield from (Note(note) for note in told)

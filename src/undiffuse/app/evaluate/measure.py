@@ -8,9 +8,20 @@ import torch
 from torch import Tensor
 
 from undiffuse.app.events import Progress
-from undiffuse.metrics.features import Estimate, frechet_to, inception_score, kid, moments, prdc
+from undiffuse.metrics.features import (
+    Answer,
+    Estimate,
+    InSteps,
+    frechet_to,
+    inception_score,
+    kid_steps,
+    moments,
+    pairs,
+    prdc_steps,
+)
 
 SPLITS = 10  # of the Inception score, as published
+PARTS = 1000  # of a metric, to tell how far it is
 Moments = tuple[Tensor, Tensor]
 LABELS = {
     "fid": "FID",
@@ -42,20 +53,34 @@ def measured(
 ) -> Generator[Progress, None, dict[str, Any]]:
     """Yields progress, returns values by name: of other features than Inception's, fd and kd for fid and kid."""
     values: dict[str, Any] = {}
-    for done, metric in enumerate(metrics):
-        yield Progress(done, len(metrics), f"computing {metric}")
+    for metric in metrics:
+        label = f"computing {metric}"
+        yield Progress(0, PARTS, label)
         if metric == "fid":
             values["fid" if inception else "fd"] = _frechet(sets)
         elif metric == "kid" and sets.reference is not None:
-            found = kid(sets.few(sets.features), sets.few(sets.reference))
+            both = sets.few(sets.features), sets.few(sets.reference)
+            found = yield from _watched(kid_steps(*both), pairs(*both), label)
             values["kid" if inception else "kd"] = asdict(found)
         elif metric == "prdc" and sets.reference is not None:
-            values |= prdc(sets.few(sets.features), sets.few(sets.reference), sets.neighbours)
+            both = sets.few(sets.features), sets.few(sets.reference)
+            values |= yield from _watched(prdc_steps(*both, sets.neighbours), pairs(*both), label)
         elif metric == "is" and sets.logits is not None:
             mean, deviation = inception_score(sets.logits, min(SPLITS, len(sets.logits)))
             values["is"] = {"value": mean, "deviation": deviation}
-    yield Progress(len(metrics), len(metrics), "computed")
+        yield Progress(PARTS, PARTS, label)
     return values
+
+
+def _watched(steps: InSteps[Answer], total: int, label: str) -> Generator[Progress, None, Answer]:
+    done = 0
+    while True:
+        try:
+            done += next(steps)
+        except StopIteration as end:
+            return end.value
+        if done < total:
+            yield Progress(PARTS * done // total, PARTS, label)
 
 
 def _frechet(sets: Compared) -> float:

@@ -30,10 +30,10 @@ class Guidance:
             return prior.given(None, cond)
         return class_guided(prior, labels, cond, scale=self.scale, interval=self.interval)
 
-    def to(self, device: torch.device) -> None:
-        """Move the weaker prior."""
+    def ready(self, device: torch.device, compiled: bool = False) -> None:
+        """`Opened.ready` of the weaker prior."""
         if self.weaker is not None:
-            self.weaker.denoise.to(device)
+            self.weaker.ready(device, compiled)
 
     def told(self) -> str:
         """What is not said by the class and the scale, in words."""
@@ -46,7 +46,8 @@ class Guidance:
 def read_guidance(opened: Opened, config: SampleConfig, labels: tuple[int | None, ...]) -> Guidance:
     """ValueError for what these priors cannot do, or would do in vain."""
     scale, interval = config.guidance, config.guidance_interval
-    weaker = None if config.autoguidance is None else _weaker(opened, config.autoguidance, labels)
+    text, said = config.autoguidance, config.autoguidance_options
+    weaker = None if text is None else _weaker(opened, text, said, labels)
     for name, given in (("--guidance-interval", interval), ("--autoguidance", weaker)):
         if given is not None and scale == 1:
             raise ValueError(f"{name} with --guidance 1, which is none; give --guidance 2, or leave it out")
@@ -74,8 +75,11 @@ def check_levels(guidance: Guidance, shape: tuple[int, ...], sigmas: Tensor) -> 
             )
 
 
-def _weaker(opened: Opened, text: str, labels: tuple[int | None, ...]) -> Opened:
-    weaker = open_prior(text)
+def _weaker(opened: Opened, text: str, said: str | None, labels: tuple[int | None, ...]) -> Opened:
+    try:
+        weaker = open_prior(text, said)
+    except ValueError as error:
+        raise ValueError(str(error).replace("--prior-options", "--autoguidance-options")) from None
     good, bad = opened.prior, weaker.prior
     if good is None or bad is None:
         raise ValueError(f"--autoguidance {text}; it is for two networks, and one of these is none")

@@ -74,10 +74,10 @@ class Plan:
         classes = f"{self.opened} for {len(self.labels)} classes in turn"
         return f"{classes}, guidance {self.config.guidance:g}{self.guidance.told()}"
 
-    def to(self, device: torch.device) -> None:
-        """Move the networks."""
-        self.opened.to(device)
-        self.guidance.to(device)
+    def ready(self, device: torch.device) -> None:
+        """Move the networks, and make them fast to ask; there are no gradients on a CPU from now on."""
+        self.opened.ready(device, self.config.compile)
+        self.guidance.ready(device, self.config.compile)
 
     def label(self, index: int) -> int | None:
         """The class of picture number `index`."""
@@ -214,7 +214,7 @@ def _grid(
         return karras(steps, fine[-2].item(), fine[round((1 - strength) * FINE)].item()), name
     if opened.config is None or opened.config.schedule is None:
         raise ValueError(
-            f"the grid {name}, but the prior '{opened.name}' has no timesteps; use --grid karras"
+            f"{entry.name} on the grid {name}, but the prior '{opened.name}' has no timesteps; use the grid karras"
         )
     spacing = {"timesteps": "trailing", "leading": "leading", "linspace": "linspace"}[name]
     known = opened.config.discrete().sigmas

@@ -108,7 +108,9 @@ def _drawn(plan: Plan, members: list[int], device: torch.device, first: list[int
     """What is to be drawn, once it is known what lies at its ends."""
     if not members:
         return
-    plan.to(device)
+    if plan.config.compile and plan.opened.prior is not None:
+        yield Note("compiling the network in the first step: some minutes")
+    plan.ready(device)
     for event in with_ends(plan, device):
         if isinstance(event, Plan):
             plan = event
