@@ -26,6 +26,7 @@ from undiffuse.config.distil import DistilConfig
 from undiffuse.config.train import LARGEST, checked_train, read_train, write_yaml
 from undiffuse.distil import Consistency, Guided, Progressive
 from undiffuse.distil.matching import Matching
+from undiffuse.distil.restoring import Restoring
 
 
 def planned(name, **options):
@@ -304,3 +305,44 @@ def test_only_consistency_keeps_dropout(place):  # noqa: F811
     ):
         plan = read(DistilConfig(teacher="run", **options))
         assert plan.stages[0].config(()).network["dropout"] == dropout
+
+
+def test_a_student_that_practised_restoration(place):  # noqa: F811
+    """Of a teacher without classes: a run's folder like any other, the same when it was stopped; refusals in a line."""
+    write({**CONFIG, "conditioning": {}})
+    list(training(read_train(Path("tiny.yaml"), ["train.steps=2"]), Path("run")))
+    asked = dict(method="restore", to_steps=2, tasks=("sr2", "inp"), noise=0.05)
+    row = result(distil(**asked))[1]
+    assert row.name == "restore_2" and row.share == 1 and row.made_for == ""
+    told = read_train(Path("students/restore_2/config.yaml")).distil.practice
+    assert (told.tasks, told.algorithm, told.calls, told.noise) == (("sr2", "inp"), "dpir_wiener", 2, 0.05)
+    assert isinstance(lesson("students/restore_2"), Restoring)
+    both = result(distil(out="both", sizes=(0.5,), **asked))
+    assert [row.name for row in both] == ["teacher", "size_0.5", "size_0.5_restore_2"]
+    assert load("both/size_0.5_restore_2").prior.num_classes is None
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (("--to-steps", "2"), "such as --tasks sr4"),
+        (("--tasks", "sr2"), "needs --to-steps"),
+        (("--to-steps", "2", "--tasks", "sr2,sr3x"), "sr3x"),
+        (("--to-steps", "2", "--tasks", "sr2", "--algorithm", "diffpir"), "one of its own"),
+        (("--to-steps", "2", "--tasks", "sr2", "--algorithm", "diffpir", "--size", "0.5"), "one of its own"),
+        (("--to-steps", "2", "--tasks", "sr2", "--noise", "2"), "noise"),
+        (("--to-steps", "2", "--tasks", "sr2", "--guidance", "2"), "without a class"),
+    ],
+)
+def test_what_cannot_be_practised(place, capsys, options, said):  # noqa: F811
+    write({**CONFIG, "conditioning": {}})
+    list(training(read_train(Path("tiny.yaml"), ["train.steps=2"]), Path("run")))
+    code, out, error = command(capsys, "distil", "run", "--method", "restore", "--out", "students", *options)
+    assert code == 2 and out == "" and said in error.strip().splitlines()[-1]
+    assert "Traceback" not in error and not Path("students").exists()
+
+
+def test_classes_cannot_practise(teacher, capsys):  # noqa: F811
+    options = ("--method", "restore", "--to-steps", "2", "--tasks", "sr2", "--out", "students", *SET)
+    code, _, error = command(capsys, "distil", "run", *options)
+    assert code == 2 and "has classes" in error

@@ -29,9 +29,11 @@ def distil(
         ),
     ] = None,
     method: Annotated[
-        str, typer.Option(help="match (the same at every noise level), progressive or consistency.")
+        str, typer.Option(help="match (the same at every noise level), progressive, consistency or restore.")
     ] = "match",
-    to_steps: Annotated[int | None, typer.Option(help="Steps of sampling that the last one needs.")] = None,
+    to_steps: Annotated[
+        int | None, typer.Option(help="Steps of sampling that the last one needs; of restore: calls.")
+    ] = None,
     from_steps: Annotated[
         int | None, typer.Option(help="Of progressive: the teacher's, halved again and again [64 or more].")
     ] = None,
@@ -48,6 +50,13 @@ def distil(
     tuning: Annotated[
         bool, typer.Option("--tuning", help="Of consistency: from the data alone, not the teacher's path.")
     ] = False,
+    tasks: Annotated[
+        str | None, typer.Option(help="Of restore: degradations to practise, such as sr4,deblur_gauss,inp.")
+    ] = None,
+    algorithm: Annotated[str, typer.Option(help="Of restore: what to practise with.")] = "dpir_wiener",
+    noise: Annotated[
+        float, typer.Option(help="Of restore: noise of the data up to this, white - black = 1.")
+    ] = 0.1,
     config: Annotated[
         Path | None, typer.Option(help="Training configuration, where the teacher is not a run's folder.")
     ] = None,
@@ -64,7 +73,7 @@ def distil(
 ) -> None:
     """Train students of a prior: smaller, or of fewer steps, or both."""
     from undiffuse.app.distil import run
-    from undiffuse.config.bench import split_numbers
+    from undiffuse.config.bench import split_numbers, split_terms
     from undiffuse.config.distil import DistilConfig
 
     load_plugins(plugin)
@@ -72,7 +81,8 @@ def distil(
         "teacher": teacher, "config": config, "settings": tuple(settings), "method": method,
         "sizes": () if sizes is None else split_numbers(sizes, "--sizes"), "to_steps": to_steps,
         "from_steps": from_steps, "grid": grid, "steps": steps, "guidance": guidance, "truth": truth,
-        "tuning": tuning, "out": out, "device": device,
+        "tuning": tuning, "tasks": () if tasks is None else split_terms(tasks), "algorithm": algorithm, "noise": noise,
+        "out": out, "device": device,
     }  # fmt: skip
     for rows in show(run(checked(DistilConfig, given, "distil"), resume=resume, dry=dry_run)):
         _print(rows)

@@ -15,6 +15,7 @@ COST = {
     "match": 1.0,
     "progressive": 0.25,
     "consistency": 0.5,
+    "restore": 0.5,
 }  # training steps, as a share of the teacher's own
 
 
@@ -25,7 +26,7 @@ class DistilConfig(Options):
     config: Path | None = None  # of training, where the teacher is no run: its data and its optimiser
     settings: tuple[str, ...] = ()  # section.key=value over it, for every student
     sizes: tuple[Share, ...] = ()
-    method: Literal["match", "progressive", "consistency"] = "match"
+    method: Literal["match", "progressive", "consistency", "restore"] = "match"
     to_steps: Steps | None = None  # of sampling, by the last student
     from_steps: Steps | None = None  # of progressive: of the teacher
     grid: Literal["karras", "timesteps"] | None = None  # None: timesteps for a teacher that knows them
@@ -33,6 +34,9 @@ class DistilConfig(Options):
     guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0
     truth: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0
     tuning: bool = False
+    tasks: tuple[str, ...] = ()  # of restore: degradations, and below what they are practised with
+    algorithm: str = "dpir_wiener"
+    noise: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.1
     out: Path | None = None  # None: runs/students/NAME
     device: str = "auto"
 
@@ -58,6 +62,11 @@ class DistilConfig(Options):
             raise ValueError(f"--grid {self.grid} is of --method progressive; leave it out")
         if self.truth and not self.sizes:
             raise ValueError(f"--truth {self.truth:g} is of students of a size; give it with --sizes")
+        if (self.method == "restore") != bool(self.tasks):
+            raise ValueError(
+                f"--method {self.method} with --tasks {','.join(self.tasks) or 'not given'}; --method restore needs "
+                "some, such as --tasks sr4,deblur_gauss,inp, and no other method does"
+            )
         if self.tuning and (self.method != "consistency" or self.guidance != 1):
             raise ValueError("--tuning is of --method consistency, without --guidance; leave it out")
         return self

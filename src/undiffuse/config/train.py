@@ -121,10 +121,19 @@ class RunConfig(Options):
     validate_images: Positive = 256
 
 
+class PracticeConfig(Options):
+    """What a student of the method restore practises."""
+
+    tasks: Annotated[tuple[str, ...], pydantic.Field(min_length=1, max_length=100)]  # degradations
+    algorithm: str  # with its options
+    calls: Annotated[int, pydantic.Field(ge=1, le=1000)]
+    noise: Annotated[float, pydantic.Field(ge=0, le=1)]  # of the data, up to so much in [0, 1] units
+
+
 class DistilConfig(Options):
     """Whom a student learns from, and how; written by `undiffuse distil`."""
 
-    method: Literal["match", "progressive", "consistency"]
+    method: Literal["match", "progressive", "consistency", "restore"]
     teacher: str  # a run, a file of weights, or a prior that comes with the package
     sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]  # of the teacher's weights
     share: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0  # of the first teacher's parameters
@@ -136,13 +145,16 @@ class DistilConfig(Options):
         None  # levels to step on, without the 0: of progressive the teacher's, of consistency the student's
     )
     tuning: bool = False  # of consistency: from the data alone, not along the teacher's path
+    practice: PracticeConfig | None = None  # of restore
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> "DistilConfig":
-        if (self.sigmas is None) != (self.method == "match"):
+        if (self.sigmas is None) != (self.method in ("match", "restore")):
             raise ValueError(
-                f"method {self.method} with sigmas {self.sigmas}; expected them of all but match"
+                f"method {self.method} with sigmas {self.sigmas}; expected them of progressive and consistency"
             )
+        if (self.practice is None) != (self.method != "restore"):
+            raise ValueError(f"method {self.method}; expected a practice of restore, and of no other")
         if self.method == "progressive" and len(self.sigmas or ()) % 2:
             raise ValueError(f"{len(self.sigmas or ())} levels of the teacher; expected an even number")
         if self.truth and self.method != "match":

@@ -8,10 +8,11 @@ from typing import Any
 from undiffuse.app.priors import Opened, levels, open_prior
 from undiffuse.app.train.build import FILLED_IN
 from undiffuse.app.train.folder import CONFIG, PRIOR
+from undiffuse.app.train.students import practised
 from undiffuse.checkpoints import PriorConfig
 from undiffuse.config import TrainConfig
 from undiffuse.config.distil import COST, FIRST, DistilConfig
-from undiffuse.config.train import checked_train, read_train
+from undiffuse.config.train import PracticeConfig, checked_train, read_train
 from undiffuse.core.grids import from_timesteps
 from undiffuse.distil import halvings
 from undiffuse.distil.students import parameters, student
@@ -69,6 +70,8 @@ def read(config: DistilConfig) -> Plan:
     base = _base(config)
     out = config.out or Path("runs") / "students" / _name(config.teacher)
     made = Plan(config, opened, opened.config, base, out, ())
+    if config.method == "restore":
+        practised(_practice(config), _shape(made))
     stages = tuple(_stages(made))
     return Plan(config, opened, opened.config, base, out, stages)
 
@@ -78,6 +81,10 @@ def _check_asked(config: DistilConfig, teacher: PriorConfig) -> None:
     if config.guidance != 1 and not teacher.null_class:
         raise ValueError(
             f"--guidance {config.guidance:g}; '{config.teacher}' knows no images without a class: leave it out"
+        )
+    if config.method == "restore" and (teacher.num_classes is not None or teacher.low_res is not None):
+        raise ValueError(
+            f"--method restore; '{config.teacher}' has classes or is conditioned on a picture: choose another"
         )
     if (made_for := teacher.made_for) is None:
         return
@@ -140,6 +147,9 @@ def _stages(plan: Plan) -> Iterator[Stage]:
         told = {"method": "consistency", "share": share, "guidance": config.guidance, "tuning": config.tuning}
         told["sigmas"] = _falling(plan, config.to_steps)
         yield _stage(plan, f"{prefix}consistency_{config.to_steps}", network, told, teacher, start)
+    if config.method == "restore":
+        told = {"method": "restore", "share": share, "practice": _practice(config).model_dump(mode="json")}
+        yield _stage(plan, f"{prefix}restore_{config.to_steps}", network, told, teacher, start)
     if config.method == "progressive":
         yield from _halved(plan, network, share, prefix, start)
 
@@ -160,6 +170,13 @@ def _halved(
         name = f"{prefix}progressive_{count}"
         yield _stage(plan, name, network, told, teacher, start if number == 0 else None)
         teacher, sigmas, guidance = str(plan.out / name / PRIOR), sigmas[::2], 1.0
+
+
+def _practice(config: DistilConfig) -> PracticeConfig:
+    assert config.to_steps is not None
+    return PracticeConfig(
+        tasks=config.tasks, algorithm=config.algorithm, calls=config.to_steps, noise=config.noise
+    )
 
 
 def _first(last: int) -> int:

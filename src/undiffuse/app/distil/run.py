@@ -56,6 +56,9 @@ def told(stage: Stage, whole: int, settings: tuple[str, ...] = ()) -> str:
         line += f", {count} steps of DDIM in {count // 2}"
     if lesson["method"] == "consistency":
         line += f", {len(lesson['sigmas'])} steps from sigma {lesson['sigmas'][0]:.4g}"
+    if lesson["method"] == "restore":
+        practice = lesson["practice"]
+        line += f", {', '.join(practice['tasks'])} in {practice['calls']} calls of {practice['algorithm']}"
     guidance = "" if lesson.get("guidance", 1.0) == 1 else f", guidance {lesson['guidance']:g} built in"
     return f"{line}{guidance}; {with_settings(stage.tree, settings)['train']['steps']} training steps"
 

@@ -7,13 +7,17 @@ import torch
 from undiffuse.app.priors import Opened, open_prior
 from undiffuse.checkpoints import PriorConfig
 from undiffuse.checkpoints.native import MadeFor
-from undiffuse.config import TrainConfig
+from undiffuse.config import TrainConfig, from_term, parse_term
+from undiffuse.config.train import PracticeConfig
 from undiffuse.data import Dataset
 from undiffuse.distil import Consistency, Guided, Progressive, Stages
 from undiffuse.distil.matching import Matching
+from undiffuse.distil.restoring import Practice, Restoring
 from undiffuse.distil.stages import LAST
 from undiffuse.distil.students import inherit
+from undiffuse.operators import build
 from undiffuse.priors import Prior
+from undiffuse.registry import RESTORERS
 from undiffuse.training import LowRes, Objective
 from undiffuse.training.draws import DrawSigma
 from undiffuse.training.objective import Weight
@@ -118,7 +122,7 @@ def _built_in(config: TrainConfig, teacher: PriorConfig) -> float:
 def _made_for(config: TrainConfig, guidance: float) -> MadeFor | None:
     distil = config.distil
     assert distil is not None
-    if distil.method == "match":
+    if distil.method in ("match", "restore"):
         return None if guidance == 1 else MadeFor(guidance=guidance)
     assert distil.sigmas is not None
     progressive = distil.method == "progressive"
@@ -154,6 +158,10 @@ def lesson(
     }
     if distil.method == "match":
         return Matching(student, taught, draw_sigma, weight, truth=distil.truth, **told)
+    if distil.method == "restore":
+        assert distil.practice is not None
+        shape = teacher.config.channels, config.data.size, config.data.size
+        return Restoring(student, taught, draw_sigma, weight, practised(distil.practice, shape))
     if distil.method == "progressive":
         assert distil.sigmas is not None
         sigmas = torch.tensor([*distil.sigmas, 0.0], dtype=torch.float64)
@@ -163,3 +171,11 @@ def lesson(
     )  # as many stages as the authors' run
     own = None if config.objective.weight is None else weight
     return Consistency(student, None if distil.tuning else taught, draw_sigma, Stages(images), own, **told)
+
+
+def practised(config: PracticeConfig, shape: tuple[int, int, int]) -> Practice:
+    """Its degradations of pictures (C, H, W), and its algorithm. ValueError for names and options not known."""
+    name, first, given = parse_term(config.algorithm)
+    entry = RESTORERS[name]
+    operators = tuple(build(task, shape).float() for task in config.tasks)
+    return Practice(operators, 2 * config.noise, entry, from_term(entry, first, given), config.calls)
