@@ -56,6 +56,10 @@ class LinearOperator(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         """A^T y: (B, *out_shape) -> (B, C, H, W)."""
 
+    def normal(self, x: Tensor) -> Tensor:
+        """A^T A x, by the shortest way."""
+        return self.adjoint(self(x))
+
     def pinv(self, y: Tensor) -> Tensor:
         """A^+ y: the least-squares solution of least norm."""
         return self.ridge(y.new_zeros(y.shape[0], *self.in_shape), y, 0.0)
@@ -64,7 +68,7 @@ class LinearOperator(Operator):
         """argmin_z |A z - y|^2 + lam |z - x|^2; lam = 0 is its limit, x + A^+ (y - A x)."""
         weight = torch.as_tensor(lam, dtype=x.dtype, device=x.device)
         residual = self.adjoint(y - self(x))
-        return x + conjugate_gradient(lambda d: self.adjoint(self(d)) + weight * d, residual)
+        return x + conjugate_gradient(lambda d: torch.addcmul(self.normal(d), weight, d), residual)
 
     def preconditioner(self) -> Precondition:
         """For conjugate gradient; here r / lam."""
@@ -75,8 +79,8 @@ class SVDOperator(LinearOperator):
     """A = U diag(s) V^T. Every spectral array has the shape of `vt(x)`; the null space is where s == 0.
 
     `vt` is orthonormal and may be complex; `ut` lands in the shape of `vt(x)` and is zero where s == 0.
-    Noise for a spectral step is drawn in pixel space and taken through `vt`, so a complex transform needs no
-    special case.
+    Noise for a spectral step is drawn as coefficients where they are real, else in pixel space and taken
+    through `vt` (`restore.problem.noise_of_modes`).
     """
 
     s: Tensor  # >= 0, broadcasts to vt(x)

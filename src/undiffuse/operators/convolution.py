@@ -77,6 +77,22 @@ class Convolution(LinearOperator):
         z = irfft2(rfft2(z, self.size) * torch.view_as_complex(self.spectrum).conj(), self.size)
         return self._fold(z[..., : self.extended[0], : self.extended[1]])
 
+    def normal(self, x: Tensor) -> Tensor:
+        """A^T A x, without a copy between the two."""
+        if self.factor > 1:
+            return super().normal(x)
+        spectrum, (top, left) = torch.view_as_complex(self.spectrum), (self.taps[0] - 1, self.taps[1] - 1)
+        z = irfft2(rfft2(self._extend(x), self.size).mul_(spectrum), self.size)
+        for outside in (
+            z[..., :top, :],
+            z[..., self.extended[0] :, :],
+            z[..., :left],
+            z[..., self.extended[1] :],
+        ):
+            outside.zero_()
+        z = irfft2(rfft2(z, self.size).mul_(spectrum.conj()), self.size)
+        return self._fold(z[..., : self.extended[0], : self.extended[1]])
+
     def preconditioner(self) -> Precondition:
         """`blurred`; where samples are left out, or the kernel is larger than the image, a division."""
         *_, height, width = self.in_shape
@@ -102,7 +118,7 @@ class Convolution(LinearOperator):
         return z
 
     def _fold(self, z: Tensor) -> Tensor:
-        """The transpose of `_extend`."""
+        """The transpose of `_extend`. z is overwritten."""
         (top, bottom), (left, right) = self.reach
         if self.edge == "zero":
             return pad(z, (-left, -right, -top, -bottom))
@@ -114,9 +130,9 @@ class Convolution(LinearOperator):
 
 
 def _folded(z: Tensor, dim: int, before: int, after: int) -> Tensor:
-    """The inner part of z with the mirrored ends added."""
+    """The inner part of z with the mirrored ends added, in its place."""
     n = z.shape[dim] - before - after
-    inside = z.narrow(dim, before, n).clone()
+    inside = z.narrow(dim, before, n)
     inside.narrow(dim, 0, before).add_(z.narrow(dim, 0, before).flip(dim))
     inside.narrow(dim, n - after, after).add_(z.narrow(dim, before + n, after).flip(dim))
     return inside

@@ -81,7 +81,7 @@ class Searched:
         if before is not None and before.moved is not None and before.normal is not None:
             z, r = _onwards(z, r, before.moved, torch.addcmul(before.normal, weight, before.moved))
         z, r = descend(
-            lambda d: torch.addcmul(self.A.adjoint(self.A(d)), weight, d),
+            lambda d: torch.addcmul(self.A.normal(d), weight, d),
             z,
             r,
             self.inverse(weight),

@@ -12,7 +12,7 @@ from undiffuse.core.grids import karras
 from undiffuse.core.state import Denoise, Noise, State, Step
 from undiffuse.operators.base import SVDOperator, as_spectrum
 from undiffuse.registry import RESTORERS
-from undiffuse.restore.problem import Problem, decomposed, noise_in_image
+from undiffuse.restore.problem import Problem, decomposed, noise_in_image, noise_of_modes
 
 TOP, LOWEST = 10.0, 0.02  # sigma of the grid
 
@@ -80,8 +80,8 @@ def ddrm(
 
     def step(state: State, sigma_next: Tensor) -> State:
         x0 = denoise(state.x, state.sigma)
-        n = A.vt(noise(x0))
         c0 = A.vt(x0)
+        n = noise_of_modes(A, noise, x0, c0)
         share = mix(as_spectrum(state.sigma, c0), as_spectrum(sigma_next, c0))
         mixed = torch.addcmul(torch.addcmul(share.c0 * c0, share.uty, uty), share.n, n)
         if not blind:

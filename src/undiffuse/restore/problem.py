@@ -87,3 +87,11 @@ def decomposed(problem: Problem, algorithm: str) -> SVDOperator:
 def noise_in_image(A: SVDOperator, sigma_y: float) -> Tensor:
     """sigma_y / s: the noise of each spectral coefficient of A^+ y, infinite where nothing is seen."""
     return torch.where(A.seen, sigma_y / torch.where(A.seen, A.s, 1), torch.inf)
+
+
+def noise_of_modes(A: SVDOperator, noise: Noise, x: Tensor, c: Tensor) -> Tensor:
+    """V^T n for white noise n like the images x, whose coefficients are like c.
+
+    White noise is white in every orthonormal basis: real coefficients are drawn as such, without the transform.
+    """
+    return noise(c) if c.dtype == x.dtype and c.numel() == x.numel() else A.vt(noise(x))
