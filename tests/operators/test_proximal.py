@@ -71,6 +71,7 @@ def test_solutions_on_a_line_are_found_without_a_product(monkeypatch):
     second = fit.near(x, 0.05, bound, fit.near(zero, 0.05, bound))
     expected = fit.near(3 * x, 0.05, bound).z
     monkeypatch.setattr(Convolution, "forward", None)
+    monkeypatch.setattr(Convolution, "normal", None)
     found = fit.near(3 * x, 0.05, torch.tensor(1e-6, dtype=torch.float64), second).z
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
@@ -91,13 +92,13 @@ def test_the_preconditioner_is_symmetric_and_positive(name):
 def test_the_preconditioner_saves_most_of_the_work(monkeypatch):
     """A long streak, weak prior: a division by lam for P needs more than three times as many products with A."""
     A, y, x, *_ = posed("blur:motion,taps=7,angle=30", 1e-3)
-    calls, forward = [0], Convolution.forward
+    calls, normal = [0], Convolution.normal
 
     def counted(self, image):
         calls[0] += 1
-        return forward(self, image)
+        return normal(self, image)
 
-    monkeypatch.setattr(Convolution, "forward", counted)
+    monkeypatch.setattr(Convolution, "normal", counted)
     bound = torch.tensor(0.003, dtype=torch.float64)
     proximal(A, y).near(x, 1e-3, bound)
     fast, calls[0] = calls[0], 0

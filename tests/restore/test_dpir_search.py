@@ -21,14 +21,14 @@ def posed(name, sigma_y):
 
 
 def counted(monkeypatch):
-    """Counts products with A."""
-    calls, forward = [0], Convolution.forward
+    """Counts products with A^T A."""
+    calls, normal = [0], Convolution.normal
 
     def count(self, image):
         calls[0] += 1
-        return forward(self, image)
+        return normal(self, image)
 
-    monkeypatch.setattr(Convolution, "forward", count)
+    monkeypatch.setattr(Convolution, "normal", count)
     return calls
 
 
