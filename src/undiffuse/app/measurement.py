@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from undiffuse.app.blind import told, unblind
 from undiffuse.config import RestoreConfig, from_term, parse_term
 from undiffuse.core.images import Picture, read
 from undiffuse.core.noise import SeededNoise, image_seed
-from undiffuse.operators.base import LinearOperator, Operator
+from undiffuse.operators.base import LinearOperator, Operator, Shape
 from undiffuse.operators.build import build, parse
 from undiffuse.registry import OPERATORS, RESTORERS
 from undiffuse.restore import BlurEstimate, Problem, diagnose, estimate_sigma, measure
@@ -38,10 +39,21 @@ class Measurement:
     blind: BlurEstimate | None = None
 
 
-def open_measurement(config: RestoreConfig) -> Measurement:
+class Build(Protocol):
+    """(degradation, (C, H, W), dtype) -> the operator."""
+
+    def __call__(self, text: str, shape: Shape, dtype: torch.dtype, /) -> Operator: ...
+
+
+def operator(text: str, shape: Shape, dtype: torch.dtype, /) -> Operator:
+    """`build`, in the precision of the picture."""
+    return build(text, shape).to(dtype)
+
+
+def open_measurement(config: RestoreConfig, make: Build = operator) -> Measurement:
     """Read and check everything that a restoration needs. ValueError in one line for whatever is wrong."""
     check_given(config)
-    return _measured(config) if config.measured else _simulated(config)
+    return _measured(config, make) if config.measured else _simulated(config, make)
 
 
 def check_given(config: RestoreConfig) -> None:
@@ -77,12 +89,12 @@ def check_terms(config: RestoreConfig) -> None:
     check_given(config)
 
 
-def _simulated(config: RestoreConfig) -> Measurement:
+def _simulated(config: RestoreConfig, make: Build) -> Measurement:
     picture = read(config.image)
     x = picture.pixels[None]
     if config.size is not None and parse_size(config.size, x.shape[1]) != x.shape[1:]:
         raise ValueError(f"--size {config.size} is not the size of '{config.image}'; it goes with --measured")
-    A = build(config.degrade, tuple(x.shape[1:])).to(x.dtype)
+    A = make(config.degrade, tuple(x.shape[1:]), x.dtype)
     assert config.noise != "auto"  # refused above
     sigma_y = 2 * (config.noise or 0.0)  # quoted in [0, 1], used in [-1, 1]
     noise = SeededNoise([image_seed(config.seed, config.image.stem, MEASUREMENT)])
@@ -90,7 +102,7 @@ def _simulated(config: RestoreConfig) -> Measurement:
     return Measurement(Problem(A, y, sigma_y), x, 0.0, picture.levels, picture.notes, config)
 
 
-def _measured(config: RestoreConfig) -> Measurement:
+def _measured(config: RestoreConfig, make: Build) -> Measurement:
     picture = read(config.image, measured=True)
     y = picture.pixels[None]
     notes, estimate = list(picture.notes), None
@@ -98,7 +110,7 @@ def _measured(config: RestoreConfig) -> Measurement:
         config, estimate = _unblinded(config, y)
         notes.append(told(estimate))
     shape = clean_shape(config.degrade, config.size, y)
-    A = build(config.degrade, shape).to(y.dtype)
+    A = make(config.degrade, tuple(shape), y.dtype)
     if len(A.out_shape) < 3 and y.shape[1:] == (*[1] * (3 - len(A.out_shape)), *A.out_shape):
         y = y.reshape(1, *A.out_shape)  # coefficients, not a picture
     if y.shape[1:] != A.out_shape:

@@ -163,11 +163,21 @@ def append_metrics(path: Path, result: "Restored") -> Path:
 
 def write_table(path: Path, rows: Iterable[Mapping[str, str]]) -> Path:
     """Rows of `as_text` as CSV."""
+    replace_file(path, _coded(rows))
+    return path
+
+
+def _coded(rows: Iterable[Mapping[str, str]]) -> Iterator[bytes]:
+    """A line at a time."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
-    writer.writerows(rows)
-    return save_bytes(path, text.getvalue().encode())
+    for row in rows:
+        writer.writerow(row)
+        yield text.getvalue().encode()
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue().encode()
 
 
 def heat(deviation: Tensor) -> Tensor:

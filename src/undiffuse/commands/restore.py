@@ -1,5 +1,6 @@
 """`undiffuse restore` and `undiffuse demo`."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -179,8 +180,8 @@ def _summary(result: Any) -> None:
 def _summary_of_folder(batch: Any) -> None:
     kept = f", {batch.kept} were there already" if batch.kept else ""
     typer.echo(plain(f"{batch.folder}: {batch.done} restored{kept}"))
-    verdicts = [row.get("verdict") for row in batch.rows]
-    told = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts) if v)
+    verdicts = Counter(row["verdict"] for row in batch.rows if row.get("verdict"))
+    told = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
     typer.echo(f"  {told}")
     if batch.failed:
         first = batch.failed[0]

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -258,16 +258,17 @@ _ENCODERS: dict[str, Callable[[Tensor, int | None], bytes]] = {
 }
 
 
-def replace_file(path: PathLike, data: bytes) -> None:
+def replace_file(path: PathLike, data: bytes | Iterable[bytes]) -> None:
     """Beside it first, then over it: `path` never holds half a file, and no temporary stays behind.
 
-    ValueError where nothing can be written.
+    data: whole or in parts, one after another; they may be read from `path`. ValueError where nothing can be written.
     """
     folder = Path(path).parent
     temporary = folder / f".undiffuse-{secrets.token_hex(8)}.tmp"
     try:
         try:
-            temporary.write_bytes(data)
+            with temporary.open("wb") as file:
+                file.writelines([data] if isinstance(data, bytes) else data)
             os.replace(temporary, path)
         except BaseException:  # also an interrupt
             temporary.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """The posterior itself, for a Gaussian prior: the referee of every other algorithm."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Protocol, cast
 
 import torch
@@ -82,8 +83,11 @@ def exact(
     prior, y = cast(GaussianPrior, denoise), problem.y
     variance = prior.spectrum(*A.in_shape).to(y)
     mean = prior.mean_image(A.in_shape[0]).to(y).expand(y.shape[0], *A.in_shape)
-    whole = len(A.out_shape) == 3 and A.support is None
-    correction = (_for_data if whole else _for_pixels)(A, prior, variance, problem)
+
+    @cache  # it is weighed first, at the cost of some products: not before it is asked for
+    def correction() -> Correction:
+        whole = len(A.out_shape) == 3 and A.support is None
+        return (_for_data if whole else _for_pixels)(A, prior, variance, problem)
 
     def step(state: State, sigma_next: Tensor) -> State:
         start, data = mean, y
@@ -91,7 +95,7 @@ def exact(
             start = mean + prior.v(variance.sqrt() * noise(mean))
             n = noise(y)
             data = y + problem.sigma_y * (n if A.support is None else A.support * n)
-        x0 = start + correction(data - A(start))
+        x0 = start + correction()(data - A(start))
         if problem.sigma_y == 0:
             x0 = A.ridge(x0, y, 0.0)
         return State(x0 + sigma_next * noise(x0), sigma_next, x0)

@@ -1,15 +1,14 @@
-"""A folder of pictures, and the manifest of what was done to them: one JSON object a line."""
+"""A folder of pictures: which there are, what decides their results, and what is told of each."""
 
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from undiffuse.app.measurement import files
-from undiffuse.app.outputs import save_bytes
 from undiffuse.app.restore.result import Restored, number, versions
 from undiffuse.config import RestoreConfig
 
@@ -92,69 +91,6 @@ def stamp(path: Path) -> list[int]:
     """Size and time of change, which tell whether somebody wrote to it since."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
-
-
-class Manifest:
-    """OUT/manifest.jsonl. The last line of a picture counts; a line that was cut off by a kill does not."""
-
-    def __init__(self, out: Path):
-        self.path, self._out = out / MANIFEST, out
-        self.lines: dict[str, dict[str, Any]] = {line["image"]: line for line in _lines(self.path)}
-
-    def done(self, root: Path, name: str, settings: str) -> bool:
-        """Whether the picture was restored with these settings, and it and its files are as they were then."""
-        line = self.lines.get(name)
-        if line is None or line.get("status") != "done" or line.get("settings") != settings:
-            return False
-        try:
-            if [stamp(self._out / file) for file in line["files"]] != line["stamps"]:
-                return False
-            status, before = (root / name).stat(), line["input"]
-            if (status.st_size, status.st_mtime_ns) == (before["bytes"], before["mtime_ns"]):
-                return True
-            return fingerprint(root / name)["sha256"] == before["sha256"]
-        except (OSError, KeyError):  # a line of an earlier version has no stamps
-            return False
-
-    def add(self, line: dict[str, Any]) -> None:
-        """Append a line, and see it onto the disk."""
-        text = json.dumps(line, ensure_ascii=False)
-        whole = not self.path.exists() or _ends_whole(self.path)
-        with self.path.open("ab") as file:
-            file.write((b"" if whole else b"\n") + text.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self.lines[line["image"]] = line
-
-    def tidy(self) -> Path:
-        """Written anew with one line a picture, in the order of their names."""
-        text = "".join(json.dumps(self.lines[n], ensure_ascii=False) + "\n" for n in sorted(self.lines))
-        return save_bytes(self.path, text.encode())
-
-
-def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read() == b"\n"
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for text in file:
-                try:
-                    line = json.loads(text)
-                except (ValueError, RecursionError):
-                    continue  # cut off by a kill
-                if not (isinstance(line, dict) and isinstance(line.get("image"), str)):
-                    raise ValueError("it holds a line without an image")
-                yield line
-    except (OSError, ValueError) as error:
-        raise ValueError(f"'{path}' is no manifest of undiffuse ({error}); choose another --out") from None
 
 
 def entry(

@@ -1,8 +1,9 @@
 """A folder of pictures: grouped, resumable, with a manifest; a bad file is told and passed over."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import torch
 
 from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Saved
-from undiffuse.app.measurement import check_terms
+from undiffuse.app.measurement import check_terms, operator
 from undiffuse.app.presets import read_presets
 from undiffuse.app.priors import Opened, announced
 from undiffuse.app.restore.engine import Failed, Solved, engine, of_this_picture
 from undiffuse.app.restore.files import AMONG_OTHERS, save
-from undiffuse.app.restore.folder import MANIFEST, SUFFIXES, Manifest, entry, fingerprint, pictures, settings
+from undiffuse.app.restore.folder import MANIFEST, SUFFIXES, entry, fingerprint, pictures, settings
+from undiffuse.app.restore.manifest import Manifest
 from undiffuse.app.restore.report import section, write_folder_report
 from undiffuse.app.restore.result import judge
 from undiffuse.app.restore.solve import alike, together
@@ -24,6 +26,7 @@ from undiffuse.config import RestoreConfig
 
 SHOWN = 12  # pictures in the report
 HELD = 64  # pictures read and waiting for others like them
+BUILT = 4  # operators kept for pictures of the same size
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Batch:
     done: int
     kept: int  # were there already
     failed: tuple[Failed, ...]
-    rows: tuple[dict[str, Any], ...]  # lines of the manifest
+    rows: Sequence[dict[str, Any]]  # lines of the manifest, read when they are asked for
 
 
 def run_folder(config: RestoreConfig) -> Iterator[Event]:
@@ -55,7 +58,7 @@ def run_folder(config: RestoreConfig) -> Iterator[Event]:
     with outputs.alone(config.out, wait=False):
         work = _Work(config, Manifest(config.out), mark)
         owners = _owners(names)
-        todo = [n for n in names if owners[n] != n or not work.manifest.done(config.image, n, mark)]
+        todo = [n for n in names if n in owners or not work.manifest.done(config.image, n, mark)]
         if kept := len(names) - len(todo):
             yield Note(f"{kept} are restored already")
         groups = _groups(_tasks(config, owners, todo, priors, work.seen), device)
@@ -68,8 +71,7 @@ def run_folder(config: RestoreConfig) -> Iterator[Event]:
             else:
                 yield event
         yield from work.close(names)
-    rows = tuple(work.manifest.lines[name] for name in names if name in work.manifest.lines)
-    yield Done(Batch(config.out, work.done, kept, tuple(work.failed), rows))
+    yield Done(Batch(config.out, work.done, kept, tuple(work.failed), work.manifest.of(names)))
 
 
 def _weights(opened: Opened) -> str | None:
@@ -94,9 +96,10 @@ def check_folders(config: RestoreConfig) -> None:
 
 
 def _owners(names: list[str]) -> dict[str, str]:
-    """For each picture the one that has its results: the first of those that differ in their ending only."""
+    """For pictures that have no results of their own the one that has: the first that differs in its ending only."""
     first: dict[str, str] = {}
-    return {name: first.setdefault(str(Path(name).with_suffix("")), name) for name in names}
+    found = ((name, first.setdefault(os.path.splitext(name)[0], name)) for name in names)
+    return {name: owner for name, owner in found if owner != name}
 
 
 def _tasks(
@@ -107,10 +110,10 @@ def _tasks(
     seen: dict[str, dict[str, Any]],
 ) -> Iterator[Task | Failed]:
     """Pictures made ready, one after another, or what is wrong with them. `seen`: filled with what was read."""
-    references = _References(config.reference)
+    references, make = _References(config.reference), lru_cache(maxsize=BUILT)(operator)
     for name in todo:
         try:
-            if owners[name] != name:
+            if name in owners:
                 raise ValueError(
                     f"'{owners[name]}' has the same name but for its ending: they would share results"
                 )
@@ -118,7 +121,7 @@ def _tasks(
                 raise ValueError("its name is too long for names such as NAME_deviation.png; shorten it")
             own = {"image": config.image / name, "reference": references.of(name)}
             seen[name] = fingerprint(config.image / name)
-            yield prepare(config.model_copy(update=own), priors)
+            yield prepare(config.model_copy(update=own), priors, make)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if not of_this_picture(error):
                 raise
@@ -189,6 +192,7 @@ class _Work:
     def fail(self, failed: Failed) -> Note:
         """Tell it, and go on."""
         self.failed.append(failed)
+        self.seen.pop(failed.name, None)
         line = {"image": failed.name, "status": "failed", "error": failed.error, "settings": self.mark}
         self.manifest.add(line)
         return Note(f"passed over {failed.name}: {failed.error}")
@@ -218,9 +222,9 @@ class _Work:
 
     def close(self, names: list[str]) -> Iterator[Event]:
         """The manifest in order, the table and the report."""
-        lines = [self.manifest.lines[name] for name in names if name in self.manifest.lines]
-        rows = [outputs.as_text(line) for line in lines if line["status"] == "done"]
         yield Saved(self.manifest.tidy())
+        lines = self.manifest.of(names)
+        rows = (outputs.as_text(line) for line in lines if line["status"] == "done")
         yield Saved(outputs.write_table(self.config.out / outputs.TABLE, rows))
         page = self.config.out / outputs.REPORT
         yield Saved(write_folder_report(lines, self._sections, page, self.config))

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,13 @@ def _write(
         trim_blocks=True,
     )
     found = [part["line"] for part in sections] if lines is None else lines
-    done = [line for line in found if line["status"] == "done"]
+    count = sum(line["status"] == "done" for line in found)
     page = environment.get_template("restore/report.html.j2").render(
         results=sections,
         folder=lines is not None,
-        lines=done[:ROWS],
-        count=len(done),
-        failed=[line for line in found if line["status"] != "done"][:ROWS],
+        lines=list(islice((line for line in found if line["status"] == "done"), ROWS)),
+        count=count,
+        failed=list(islice((line for line in found if line["status"] != "done"), ROWS)),
         shown={} if lines is None else {part["line"]["image"]: i for i, part in enumerate(sections, 1)},
         repeat=repeat,
     )

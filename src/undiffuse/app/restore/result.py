@@ -3,6 +3,7 @@
 import importlib.metadata
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -181,4 +182,9 @@ def _blind(measurement: Measurement) -> dict[str, Any] | None:
 
 def versions() -> dict[str, str]:
     """Of what computes the pixels."""
-    return {"undiffuse": importlib.metadata.version("undiffuse"), "torch": torch.__version__}
+    return {"undiffuse": _version(), "torch": torch.__version__}
+
+
+@cache  # read from a file, for every picture of a folder
+def _version() -> str:
+    return importlib.metadata.version("undiffuse")

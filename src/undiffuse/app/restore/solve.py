@@ -38,8 +38,7 @@ def together(task: Task, device: torch.device) -> int:
     channels, height, width = task.problem.A.in_shape
     values = channels * height * width
     most = max(1, VALUES.get(device.type, ELSEWHERE) // values)
-    memory = machine.memory(device)
-    if device.type == "cpu" or memory.device_total is None:
+    if device.type == "cpu" or (memory := machine.memory(device)).device_total is None:
         return most
     free = memory.device_total - (memory.device_allocated or 0)
     return max(1, min(most, free // 2 // (4 * MAPS * values)))

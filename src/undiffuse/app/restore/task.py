@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from undiffuse.app.kinds import kind_of
-from undiffuse.app.measurement import Measurement, open_measurement
+from undiffuse.app.measurement import Build, Measurement, open_measurement, operator
 from undiffuse.app.methods import Method, plan_method
 from undiffuse.app.presets import preset_for, read_presets
 from undiffuse.app.priors import (
@@ -70,9 +70,9 @@ class Task:
         return in_windows(self.opened, plain, self.problem.A.in_shape, self.config.window)
 
 
-def prepare(config: RestoreConfig, priors: Priors) -> Task:
+def prepare(config: RestoreConfig, priors: Priors, make: Build = operator) -> Task:
     """Read the picture and decide how to restore it. ValueError in one line for whatever is wrong."""
-    measurement = open_measurement(config)
+    measurement = open_measurement(config, make)
     config = measurement.config
     shape = measurement.problem.A.in_shape
     if config.prior == "auto":

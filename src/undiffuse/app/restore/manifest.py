@@ -1,0 +1,146 @@
+"""The manifest of a folder, one JSON object a line; in memory is only where each picture's line begins."""
+
+import json
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, overload
+
+from undiffuse.app.restore.folder import MANIFEST, fingerprint, stamp
+from undiffuse.core.images import replace_file
+
+Line = dict[str, Any]
+
+
+class Manifest:
+    """OUT/manifest.jsonl. The last line of a picture counts; a line that was cut off by a kill does not.
+
+    ValueError if there is another file of that name.
+    """
+
+    def __init__(self, out: Path):
+        self.path, self._out = out / MANIFEST, out
+        self._at: dict[str, int] = {line["image"]: at for at, line in _lines(self.path)}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._at
+
+    def line(self, name: str) -> Line:
+        """Of a picture that is in the manifest."""
+        return self.of([name])[0]
+
+    def of(self, names: Iterable[str]) -> "Lines":
+        """The lines of those of `names` that have one, until the next `tidy`."""
+        return Lines(self.path, array("q", (self._at[name] for name in names if name in self._at)))
+
+    def done(self, root: Path, name: str, settings: str) -> bool:
+        """Whether the picture was restored with these settings, and it and its files are as they were then."""
+        if name not in self:
+            return False
+        line = self.line(name)
+        if line.get("status") != "done" or line.get("settings") != settings:
+            return False
+        try:
+            if [stamp(self._out / file) for file in line["files"]] != line["stamps"]:
+                return False
+            status, before = (root / name).stat(), line["input"]
+            if (status.st_size, status.st_mtime_ns) == (before["bytes"], before["mtime_ns"]):
+                return True
+            return fingerprint(root / name)["sha256"] == before["sha256"]
+        except (OSError, KeyError):  # a line of an earlier version has no stamps
+            return False
+
+    def add(self, line: Line) -> None:
+        """Append a line, and see it onto the disk."""
+        with self.path.open("a+b") as file:
+            if not _ends_whole(file):
+                file.write(b"\n")
+            at = file.tell()
+            file.write(_coded(line))
+            file.flush()
+            os.fsync(file.fileno())
+        self._at[line["image"]] = at
+
+    def tidy(self) -> Path:
+        """Written anew with one line a picture, in the order of their names."""
+        names, at, after = sorted(self._at), array("q"), 0
+
+        def coded() -> Iterator[bytes]:
+            nonlocal after
+            for line in self.of(names):
+                at.append(after)
+                data = _coded(line)
+                after += len(data)
+                yield data
+
+        replace_file(self.path, coded())
+        self._at = dict(zip(names, at, strict=True))
+        return self.path
+
+
+class Lines(Sequence[Line]):
+    """Lines of a file from these places on, read when they are asked for."""
+
+    def __init__(self, path: Path, at: "array[int]"):
+        self._path, self._at = path, at
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    @overload
+    def __getitem__(self, i: int) -> Line: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> "Lines": ...
+
+    def __getitem__(self, i: int | slice) -> "Line | Lines":
+        if isinstance(i, slice):
+            return Lines(self._path, self._at[i])
+        return next(self._read([self._at[i]]))
+
+    def __iter__(self) -> Iterator[Line]:
+        return self._read(self._at)
+
+    def _read(self, at: Iterable[int]) -> Iterator[Line]:
+        file: BinaryIO | None = None
+        try:
+            for place in at:
+                file = file or self._path.open("rb")
+                file.seek(place)
+                yield json.loads(file.readline())
+        finally:
+            if file is not None:
+                file.close()
+
+
+def _coded(line: Line) -> bytes:
+    return json.dumps(line, ensure_ascii=False).encode() + b"\n"
+
+
+def _ends_whole(file: BinaryIO) -> bool:
+    """Whether what is appended begins a line; the file is at its end then."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read() == b"\n"
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Line]]:
+    """Every whole line with its place."""
+    if not path.exists():
+        return
+    at = 0
+    try:
+        with path.open("rb") as file:
+            for text in file:
+                begun, at = at, at + len(text)
+                try:
+                    line = json.loads(text)
+                except (ValueError, RecursionError):
+                    continue  # cut off by a kill
+                if not (isinstance(line, dict) and isinstance(line.get("image"), str)):
+                    raise ValueError("it holds a line without an image")
+                yield begun, line
+    except (OSError, ValueError) as error:
+        raise ValueError(f"'{path}' is no manifest of undiffuse ({error}); choose another --out") from None
