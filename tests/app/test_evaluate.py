@@ -14,7 +14,7 @@ from torch import nn
 from tests.metrics.test_networks import positive
 from tests.networks.weights import seeded
 from tests.pictures import smooth
-from undiffuse.app.evaluate import run
+from undiffuse.app.evaluate import measure, run
 from undiffuse.app.evaluate.networks import seen
 from undiffuse.app.evaluate.sources import open_source
 from undiffuse.app.events import Done, Note, Progress, Saved
@@ -22,7 +22,7 @@ from undiffuse.config.evaluate import EvaluateConfig
 from undiffuse.core.images import rounded, to_bytes, write
 from undiffuse.data.transforms import resized, signed
 from undiffuse.metrics.dinov2 import DINOv2
-from undiffuse.metrics.features import frechet, kid, moments
+from undiffuse.metrics.features import frechet, kid, moments, prdc
 from undiffuse.metrics.inception import Inception
 
 
@@ -77,6 +77,57 @@ def test_kid_comes_with_fid_of_few_pictures(sets):
         place / "ours", place / "theirs", features="pixels:4", metrics=("fid",), out=place / "out"
     )
     assert set(result.values) == {"fd", "kd"}
+
+
+def test_fid_of_two_pictures_asks_for_no_kid(sets):
+    place, _, _ = sets
+    result, _ = evaluated(
+        place / "ours",
+        place / "theirs",
+        features="pixels:1",
+        only="00[01].png",
+        metrics=("fid",),
+        out=place / "o",
+    )
+    assert set(result.values) == {"fd"} and result.values["fd"] > 0
+
+
+def test_too_few_pictures_are_refused_before_features_are_computed(sets):
+    place, _, _ = sets
+    with pytest.raises(
+        ValueError, match=r"'.*ours' holds 14 picture.*prdc with --neighbours 20 needs at least 21"
+    ):
+        evaluated(place / "ours", place / "theirs", features="pixels:1", neighbours=20, out=place / "out")
+    assert not (place / "out").exists()
+
+
+def test_pictures_of_another_size_are_told(sets):
+    place, ours, _ = sets
+    small = place / "small"
+    small.mkdir()
+    for i in range(6):
+        write(ours[i, :1, :12, :12], small / f"{i}.png")
+    _, notes = evaluated(small, place / "theirs", features="pixels:2", metrics=("fid",), out=place / "out")
+    assert any("12x12 and 24x24 pixels" in note for note in notes)
+
+
+def test_pairs_are_watched(monkeypatch):
+    monkeypatch.setattr("undiffuse.metrics.features.ENTRIES", 64)
+    x, y = torch.randn(30, 4).double(), torch.randn(20, 4).double()
+    sets = measure.Compared(x, None, y, None, 1000, 3)
+    steps = measure.measured(("kid", "prdc"), sets, False)
+    seen = []
+    while True:
+        try:
+            seen.append(next(steps))
+        except StopIteration as end:
+            values = end.value
+            break
+    for name in ("kid", "prdc"):
+        done = [one.done for one in seen if one.label == f"computing {name}"]
+        assert done[0] == 0 and done[-1] == measure.PARTS and done == sorted(done) and len(done) > 10
+    assert values["kd"]["value"] == kid(x, y).value
+    assert values["precision"] == prdc(x, y, 3)["precision"]
 
 
 def test_arrays_are_the_same_pictures(sets):
@@ -386,6 +437,7 @@ def test_what_networks_see():
         ({"mu": np.zeros(9000), "sigma": np.eye(3)}, "at most 8192"),
         ({"mu": np.zeros(3), "sigma": np.eye(4)}, "expected 3x3"),
         ({"mu": np.zeros(3), "sigma": np.full((3, 3), np.nan)}, "not finite"),
+        ({"mu": np.full(3, np.nan), "sigma": np.eye(3)}, "a mean that is not finite"),
         ({"x": np.zeros(3)}, "expected pictures as arr_0"),
     ],
 )
@@ -408,6 +460,11 @@ def test_hostile_statistics_are_refused(sets, arrays, words):
         (["--features", "pixels", "--metrics", "lpips"], "metrics.0='lpips'"),
         (["--features", "pixels", "--resize", "clean"], "leave it out"),
         (["--features", "pixels", "--neighbours", "14"], "at least 15 pictures"),
+        (
+            ["--features", "pixels", "--only", "00[01].png", "--metrics", "kid"],
+            "kid needs at least 3 pictures",
+        ),
+        (["--features", "pixels", "--only", "000.png", "--metrics", "fid"], "fid needs at least 2 pictures"),
         (["--features", "pixels", "--reference", "nowhere"], "no such folder"),
     ],
 )

@@ -164,6 +164,7 @@ def test_a_seed_for_each_picture(undiffuse, photos, tmp_path):
         ("3-2", "n=0"),
         ("3-", "such as 0-63"),
         ("a", "such as 0-63"),
+        ("5-9223372036854775808", "below 2^63"),
     ):
         done = undiffuse(*arguments, "--seed", seed, "--out", tmp_path / "all")
         assert done.code == 2 and said in done.err and done.err.count("\n") == 1
@@ -278,6 +279,8 @@ def test_pictures_of_others(undiffuse, photos, tmp_path):
         (["--sampler", "ddimm"], "did you mean 'ddim'"),
         (["--sampler", "ddim:etta=1"], "did you mean 'eta'"),
         (["--sampler", "dpmpp_2m", "--eta", "1"], "eta"),
+        (["--sampler", "ddim:eta=0.5", "--eta", "0.3"], "--eta 0.3 beside eta=0.5"),
+        (["--batch", "0"], "--batch 0; expected a whole number"),
         (["--sampler", "ancestral:variance=learned"], "predicts none"),
         (["--grid", "cosine"], "grid"),
         (["--batch", "many"], "or auto"),

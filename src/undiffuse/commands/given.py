@@ -51,9 +51,9 @@ def load_plugins(paths: Iterable[Path]) -> None:
 
 def batch_size(text: str) -> int | str:
     """A whole number, or auto."""
-    if text == "auto" or text.isdecimal():
+    if text == "auto" or (text.isdecimal() and text.strip("0")):
         return text if text == "auto" else int(text)
-    raise ValueError(f"--batch {text}; expected a whole number such as 16, or auto")
+    raise ValueError(f"--batch {text[:80]}; expected a whole number such as 16, or auto")
 
 
 def seed_or_seeds(text: str) -> int | tuple[int, int]:
@@ -62,6 +62,8 @@ def seed_or_seeds(text: str) -> int | tuple[int, int]:
     if text.removeprefix("-").isdecimal():
         return int(text)
     if first.isdecimal() and dash and last.isdecimal():
+        if int(last) >= 2**63:
+            raise ValueError(f"--seed {text[:80]}; expected seeds below 2^63 of a range")
         return int(first), int(last)
     raise ValueError(f"--seed {text[:80]}; expected a whole number, or a range such as 0-63")
 

@@ -49,6 +49,7 @@ def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covarian
         shapes = f"{tuple(mean.shape)} and {tuple(other_mean.shape)}"
         raise ValueError(f"means of {shapes}; expected the same features of both; use one network for both")
     mean, other_mean = mean.double(), other_mean.double()
+    _check_means(mean, other_mean)
     s, t = (_symmetric(matrix, len(mean)) for matrix in (covariance, other_covariance))
     apart = (mean - other_mean).square().sum() + s.trace() + t.trace() - 2 * _trace_of_root(s, t)
     return max(0.0, apart.item())
@@ -62,6 +63,7 @@ def frechet_to(features: Tensor, mean: Tensor, covariance: Tensor) -> float:
     own_mean, own = moments(features)
     if len(features) > features.shape[1] or mean.shape != own_mean.shape:
         return frechet(own_mean, own, mean, covariance)
+    _check_means(mean)
     t = _symmetric(covariance, len(mean))
     factor = (features.double() - own_mean) / math.sqrt(len(features) - 1)
     values = torch.linalg.eigvalsh(factor @ t @ factor.T)  # one is 0, as factor's rows sum to 0
@@ -90,6 +92,11 @@ def _root(s: Tensor) -> Tensor:
 def _noise(values: Tensor) -> Tensor:
     """What rounding makes of an eigenvalue 0: D eps max, the bound of backward-stable solvers."""
     return len(values) * torch.finfo(values.dtype).eps * values[-1].clamp(min=0)
+
+
+def _check_means(*means: Tensor) -> None:
+    if not all(mean.isfinite().all() for mean in means):
+        raise ValueError("a mean that is not finite; expected mu of an .npz of statistics")
 
 
 def _symmetric(matrix: Tensor, size: int) -> Tensor:

@@ -21,6 +21,7 @@ from undiffuse.config.evaluate import EvaluateConfig
 from undiffuse.core.images import replace_file
 
 RESULT = "result.json"
+LEAST = {"fid": 2, "kid": 3, "is": 1}  # pictures of either set
 ENOUGH = 10_000  # pictures; below, FID says more about their number than about them
 
 
@@ -48,6 +49,7 @@ def run(config: EvaluateConfig) -> Iterator[Event]:
     if samples.pictures is None:
         raise ValueError(f"'{config.samples}' holds statistics; expected pictures; give it as --reference")
     metrics = _metrics(config, samples, reference)
+    _check_counts(config, metrics, samples, reference)
     device = machine.device(config.device)
     made = yield from _opened(config, device)
     yield from _said(samples, reference, made, metrics)
@@ -79,10 +81,28 @@ def _metrics(config: EvaluateConfig, samples: Source, reference: Source) -> tupl
             raise ValueError(
                 f"{metric} needs the pictures of the reference; '{reference.path}' holds statistics"
             )
-    few = min(len(source.pictures) for source in (samples, reference) if source.pictures is not None) < ENOUGH
-    if few and whole and "fid" in asked:
+    least = min(len(source.pictures) for source in (samples, reference) if source.pictures is not None)
+    if LEAST["kid"] <= least < ENOUGH and whole and "fid" in asked:
         asked = (*asked, "kid")
     return tuple(dict.fromkeys(asked))
+
+
+def _check_counts(
+    config: EvaluateConfig, metrics: tuple[str, ...], samples: Source, reference: Source
+) -> None:
+    """ValueError for fewer pictures than a metric needs: before features are computed, which can take hours."""
+    for metric in metrics:
+        least = config.neighbours + 1 if metric == "prdc" else LEAST[metric]
+        told = f" with --neighbours {config.neighbours}" if metric == "prdc" else ""
+        others = (
+            () if metric == "is" or (metric == "fid" and reference.statistics is not None) else (reference,)
+        )
+        for source in (samples, *others):
+            if source.pictures is not None and len(source.pictures) < least:
+                raise ValueError(
+                    f"'{source.path}' holds {len(source.pictures)} picture(s), and {metric}{told} needs at least "
+                    f"{least} pictures; give more of them, or leave {metric} out of --metrics"
+                )
 
 
 def _looked_at(metrics: tuple[str, ...], reference: Source, made: Extractor) -> bool:
@@ -114,6 +134,14 @@ def _said(samples: Source, reference: Source, made: Extractor, metrics: tuple[st
         yield Note(
             f"features: {made.name}, not the published network: compare these numbers among themselves only"
         )
+    if reference.pictures is not None and samples.pictures is not None:
+        mine, other = (
+            "x".join(map(str, one[0].image.shape[-2:])) for one in (samples.pictures, reference.pictures)
+        )
+        if mine != other:
+            yield Note(
+                f"the first pictures are {mine} and {other} pixels: the features see that difference, too"
+            )
     counts = [len(source.pictures) for source in (samples, reference) if source.pictures is not None]
     if "fid" in metrics and min(counts) < ENOUGH:
         told = " against ".join(map(str, counts))

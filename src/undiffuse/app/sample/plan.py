@@ -194,6 +194,10 @@ def _sampler(config: SampleConfig, preset: SamplerPreset | None) -> tuple[Entry,
     name, first, given = parse_term(config.sampler or default if preset is None else preset.sampler)
     entry = SAMPLERS[name]
     if config.eta is not None:
+        if "eta" in given:
+            raise ValueError(
+                f"--eta {config.eta:g} beside eta={given['eta']} of --sampler; leave one of them out"
+            )
         given["eta"] = str(config.eta)
     if "steps" in options(entry.factory).model_fields and first is None:
         steps = (config.steps or STEPS) if preset is None else len(preset.sigmas)
