@@ -9,6 +9,7 @@ from undiffuse.operators.solve import Apply
 from undiffuse.operators.spectra import irfft2, rfft2
 
 RISE = 2  # kernels from an edge to where it is felt no more
+EVEN = 0.05  # lam from which k^T k + lam is so well conditioned that edges may be left to the search
 
 
 def blurred(kernel: Tensor, size: tuple[int, int]) -> Precondition:
@@ -20,8 +21,9 @@ def blurred(kernel: Tensor, size: tuple[int, int]) -> Precondition:
 
         P^-1 = m F m + r C r,  r^2 = 1 - m^2,
 
-    with m rising from 0 at an edge to 1. DPIR's 20 data steps on a streak of 15 pixels at 30 degrees, each to 0.02 of
-    its deviations, take 46 iterations, against 99 with F beyond zeros and 67 with C alone.
+    with m rising from 0 at an edge to 1. DPIR's 20 data steps on a streak of 15 pixels at 30 degrees take a quarter of
+    the iterations that they take with F alone, and three quarters of those with C alone. Above lam = 0.05 F alone
+    needs no more of them, for a quarter of the time.
     """
     harmonic = rfft2(kernel, size).abs().square()
     turned = rfft2(kernel, (2 * size[0], 2 * size[1])).abs().square()
@@ -33,14 +35,16 @@ def blurred(kernel: Tensor, size: tuple[int, int]) -> Precondition:
     r = (1 - m**2).sqrt()
 
     def inverse(lam: Tensor) -> Apply:
-        edges, inside = 1 / (cosine + lam), 1 / (harmonic + lam)
+        edges, inside, even = 1 / (cosine + lam), 1 / (harmonic + lam), bool((lam > EVEN).all())
         inside = torch.complex(inside, torch.zeros_like(inside))  # else converted at each product
 
         def apply(x: Tensor) -> Tensor:
             if symmetric:
                 return idct2(dct2(x) * edges)
+            if even:
+                return irfft2(rfft2(x, size).mul_(inside), size)
             z = idct2(dct2(r * x) * edges).mul_(r)
-            return z.addcmul_(m, irfft2(rfft2(m * x, size) * inside, size))
+            return z.addcmul_(m, irfft2(rfft2(m * x, size).mul_(inside), size))
 
         return apply
 

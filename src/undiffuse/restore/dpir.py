@@ -16,7 +16,7 @@ from undiffuse.restore.problem import Problem, linear
 TOP, LOWEST = 2.0, 0.02  # sigma of the grid
 WIDTH = 0.5  # deviation of images, for the start
 MULTISTEP = 0.5  # h / (2 h_1) of DPM-Solver++(2M) on an even grid
-SHARE, LOOSEST = 0.01, 0.03  # of z's own deviations: the error that a search may leave
+LEFT = 0.03  # of z's own deviations: the error that a search may leave
 MIRRORS = ((), (-2, -1), (-1,), (-2,))  # axes turned round, call by call
 
 
@@ -32,7 +32,7 @@ def begin(problem: Problem, sigma: Tensor, noise: Noise) -> Tensor:
     fit, grey = proximal(A, y), y.new_zeros(len(y), *A.in_shape)
     if sigma_y == 0:
         return fit(grey, 0.0)
-    return fit.near(grey, (sigma_y / WIDTH) ** 2, y.new_tensor(LOOSEST * sigma_y)).z
+    return fit.near(grey, (sigma_y / WIDTH) ** 2, y.new_tensor(LEFT * sigma_y)).z
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +89,14 @@ def dpir(
 
     z in closed form with an SVD. Without one conjugate gradient goes on from the z before. Noise makes z the mean of a
     Gaussian posterior, whose deviations are the scale of what the answer can mean: the search stops at an error of
-    min(0.03, 0.01 sqrt(sigma / sigma_y)) of them (tests/restore/test_dpir_search.py), for later steps take off what is
-    left at high sigma. Without noise it is solved to rounding.
+    0.03 of them (tests/restore/test_dpir_search.py). Without noise it is solved to rounding.
     """
     fit, sigma_y = proximal(linear(problem, "dpir"), problem.y), problem.sigma_y
 
     def solve(v: Tensor, sigma: Tensor, before: Fit | None) -> Fit:
         if sigma_y == 0:
             return Fit(fit(v, 0.0))
-        error = (SHARE * (sigma_y * sigma).sqrt()).clamp(max=LOOSEST * sigma_y)
-        return fit.near(v, lam * (sigma_y / sigma) ** 2, error, before)
+        return fit.near(v, lam * (sigma_y / sigma) ** 2, v.new_tensor(LEFT * sigma_y), before)
 
     def step(state: State, sigma_next: Tensor) -> State:
         before: Memory | None = state.memory
