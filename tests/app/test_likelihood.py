@@ -91,6 +91,23 @@ def test_classes_come_from_the_data_or_from_the_label(undiffuse, tmp_path):
     assert done.code == 2 and "give --label" in done.err
 
 
+def test_classes_that_are_numbered_otherwise_are_refused(undiffuse, tmp_path):
+    file = stored(tmp_path / "p.safetensors", CLASSES)
+    for name in ("ankle boot", "coat"):  # bag, number 1, is missing
+        pictures(tmp_path / "test" / name, 1, 8)
+    given = ("likelihood", file, "--data", tmp_path / "test", "--source", "folder:classes=true", "--steps", 2)
+    done = undiffuse(*given)
+    assert done.code == 2 and "class coat is number 1 of" in done.err and "and 2 of the prior" in done.err
+    assert undiffuse(*given, "--label", "coat").code == 0
+
+
+def test_a_folder_is_no_output_file(undiffuse, tmp_path):
+    pictures(tmp_path / "test", 1, 8)
+    file = stored(tmp_path / "p.safetensors", PHOTO)
+    done = undiffuse("likelihood", file, "--data", tmp_path / "test", "--steps", 2, "--out", tmp_path)
+    assert done.code == 2 and "is a folder; name a file" in done.err
+
+
 def test_the_variational_bound_is_that_of_training(tmp_path):
     config = changed(
         CLASSES, network={"learned_variance": True, "num_classes": None, "null_class": False},

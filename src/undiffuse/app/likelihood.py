@@ -102,10 +102,14 @@ def run(config: LikelihoodConfig) -> Iterator[Event]:
     schedule = _schedule(opened, config)
     pictures = _pictures(opened, config)
     label = _labels(opened, config, pictures)
+    if config.label is None:
+        _check_classes(opened, config, pictures.dataset)
     device = machine.device(config.device)
     machine.keep_freed()
     opened.denoise.to(device).requires_grad_(False)
     if config.out is not None:
+        if config.out.is_dir():
+            raise ValueError(f"--out {config.out} is a folder; name a file in it, such as likelihood.json")
         outputs.check_writable(config.out.parent)
     yield from (Note(note) for note in (*opened.notes_to_measure(), *pictures.dataset.notes))
     bits: list[float] = []
@@ -226,6 +230,17 @@ def _labels(opened: Opened, config: LikelihoodConfig, pictures: _Pictures) -> Ca
             "with labels, such as folder:classes=true"
         )
     return lambda i: pictures.dataset[i].label or 0
+
+
+def _check_classes(opened: Opened, config: LikelihoodConfig, dataset: Dataset) -> None:
+    """ValueError for data that number a class of the prior otherwise, as folders do if one of them is missing."""
+    names = () if opened.config is None else opened.config.classes or ()
+    for number, name in enumerate(dataset.classes or ()):
+        if name in names and names.index(name) != number:
+            raise ValueError(
+                f"class {name} is number {number} of '{config.data}' and {names.index(name)} of the prior "
+                f"'{opened.name}'; give all of its classes, in its order, or one --label for all"
+            )
 
 
 def _record(result: Measured, opened: Opened) -> bytes:
