@@ -313,7 +313,7 @@ def test_a_student_that_practised_restoration(place):  # noqa: F811
     list(training(read_train(Path("tiny.yaml"), ["train.steps=2"]), Path("run")))
     asked = dict(method="restore", to_steps=2, tasks=("sr2", "inp"), noise=0.05)
     row = result(distil(**asked))[1]
-    assert row.name == "restore_2" and row.share == 1 and row.made_for == ""
+    assert row.name == "restore_2" and row.share == 1 and row.made_for == "2 calls of dpir_wiener"
     told = read_train(Path("students/restore_2/config.yaml")).distil.practice
     assert (told.tasks, told.algorithm, told.calls, told.noise) == (("sr2", "inp"), "dpir_wiener", 2, 0.05)
     assert isinstance(lesson("students/restore_2"), Restoring)

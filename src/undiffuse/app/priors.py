@@ -62,9 +62,20 @@ class Opened:
         files = [self] if self.guide is None else [self, self.guide]
         return tuple(f"{file.name}: {'; '.join(file.told)}" for file in files if file.told)
 
-    def notes_to_restore(self) -> tuple[str, ...]:
-        """The same, and what it means for restoration that a prior was distilled to few steps."""
-        return self._notes_to("restoration expects; its teacher, or a student of a size, restores better")
+    def notes_to_restore(self, algorithm: str = "auto", calls: int | None = None) -> tuple[str, ...]:
+        """The same, and what it means for restoration by this that the prior was distilled to few steps or calls."""
+        made_for = None if self.config is None else self.config.made_for
+        asked = (algorithm, calls)
+        if (
+            made_for is None
+            or made_for.algorithm is None
+            or asked in (("auto", None), ("auto", made_for.calls))
+        ):
+            return self._notes_to("restoration expects; its teacher, or a student of a size, restores better")
+        if asked == (made_for.algorithm, made_for.calls):
+            return self.notes()
+        told = f"'{self.name}' was made for {made_for}; otherwise its teacher may restore better"
+        return *self.notes(), told
 
     def notes_to_measure(self) -> tuple[str, ...]:
         """The same for a likelihood, which follows a flow that such a prior has not."""

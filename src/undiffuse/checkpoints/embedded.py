@@ -1,6 +1,8 @@
-"""The network priors that come with the package."""
+"""The network priors that come with the package. Their model cards: docs/photo.md."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -9,29 +11,19 @@ from undiffuse.priors import Prior
 from undiffuse.registry import PRIORS
 
 
-def photo_file() -> AbstractContextManager[Path]:
-    """Its weights, as a file while the context lasts."""
-    return as_file(files("undiffuse.assets") / "photo.safetensors")
+def weights(name: str) -> AbstractContextManager[Path]:
+    """Those of an embedded prior, as a file while the context lasts."""
+    return as_file(files("undiffuse.assets") / f"{name}.safetensors")
 
 
-@PRIORS.register(
-    "photo",
-    summary="small U-Net trained on photographs: any size; docs/photo.md is its model card",
-    example="--prior photo",
-    file=photo_file,
-)
-def photo() -> Prior:
-    """The photograph prior of configs/train/photos64.yaml; docs/photo.md says on what, how long, and how good."""
-    with photo_file() as path:
-        return load(path).prior
+def _embed(name: str, summary: str) -> Callable[[], Prior]:
+    def embedded() -> Prior:
+        with weights(name) as path:
+            return load(path).prior
+
+    PRIORS.register(name, summary=summary, example=f"--prior {name}", file=partial(weights, name))(embedded)
+    return embedded
 
 
-@PRIORS.register(
-    "photo-fast",
-    summary="photo with presets of four calls: a fifth of its time for reductions and blurs",
-    example="--prior photo-fast",
-    file=photo_file,
-)
-def photo_fast() -> Prior:
-    """The weights of photo; the presets of this name restore in four calls (benchmarks/presets_fast.py)."""
-    return photo()
+photo = _embed("photo", "small U-Net trained on photographs: any size; docs/photo.md is its model card")
+photo_fast = _embed("photo-fast", "photo, practised in restoring with four calls: a fifth of its time")

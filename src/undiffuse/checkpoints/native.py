@@ -31,6 +31,10 @@ class MadeFor(Options):
         None  # levels, falling, without the 0; None: any
     )
     guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0  # that is in its answers
+    algorithm: Annotated[str, pydantic.Field(max_length=200)] | None = (
+        None  # of restoration, with its options, that it practised; None: any
+    )
+    calls: Annotated[int, pydantic.Field(ge=1, le=WIDEST)] | None = None  # of that algorithm
 
     @pydantic.model_validator(mode="after")
     def _falls(self) -> "MadeFor":
@@ -39,10 +43,13 @@ class MadeFor(Options):
             raise ValueError("made_for.sigmas do not fall")
         if (self.sampler is None) != (self.sigmas is None):
             raise ValueError("made_for has one of sampler and sigmas; expected both or neither")
+        if (self.algorithm is None) != (self.calls is None):
+            raise ValueError("made_for has one of algorithm and calls; expected both or neither")
         return self
 
     def __str__(self) -> str:
         told = [] if self.sampler is None else [f"{len(self.sigmas or ())} steps of {self.sampler}"]
+        told += [] if self.algorithm is None else [f"{self.calls} calls of {self.algorithm}"]
         return ", ".join(told + ([] if self.guidance == 1 else [f"guidance {self.guidance:g} built in"]))
 
 

@@ -21,7 +21,16 @@ from undiffuse.app.restore.manifest import Manifest
 from undiffuse.app.restore.report import section, write_folder_report
 from undiffuse.app.restore.result import judge
 from undiffuse.app.restore.solve import alike, together
-from undiffuse.app.restore.task import AUTO, Priors, Task, check_prior, network_of_lpips, open_asked, prepare
+from undiffuse.app.restore.task import (
+    AUTO,
+    Priors,
+    Task,
+    asked_for,
+    check_prior,
+    network_of_lpips,
+    open_asked,
+    prepare,
+)
 from undiffuse.config import RestoreConfig
 
 SHOWN = 12  # pictures in the report
@@ -52,7 +61,9 @@ def run_folder(config: RestoreConfig) -> Iterator[Event]:
     mark = settings(config, {name: _weights(opened) for name, opened in priors.items()})
     for opened in priors.values():
         check_prior(config, opened)
-    yield from (Note(note) for opened in priors.values() for note in opened.notes_to_restore())
+    yield from (
+        Note(note) for opened in priors.values() for note in opened.notes_to_restore(*asked_for(config))
+    )
     yield Note("; ".join((f"{len(names)} pictures in '{config.image}'", *left)))
     outputs.make_folder(config.out)
     with outputs.alone(config.out, wait=False):

@@ -15,7 +15,7 @@ from undiffuse.app.restore.files import ALONE, save
 from undiffuse.app.restore.folder import MANIFEST
 from undiffuse.app.restore.result import judge
 from undiffuse.app.restore.solve import Stage, solve
-from undiffuse.app.restore.task import network_of_lpips, prepare
+from undiffuse.app.restore.task import asked_for, network_of_lpips, prepare
 from undiffuse.app.restore.trace import Snapshot, snapshot
 from undiffuse.config import RestoreConfig
 
@@ -54,7 +54,7 @@ def _run_one(config: RestoreConfig) -> Iterator[Event]:
     if (config.out / MANIFEST).exists():
         raise ValueError(f"'{config.out}' holds the results of a folder; choose another folder with --out")
     yield from (Note(note) for note in task.measurement.notes)
-    yield from (Note(note) for note in task.opened.notes_to_restore())
+    yield from (Note(note) for note in task.opened.notes_to_restore(*asked_for(config)))
     yield Note(task.asked())
     began, draws, trace = time.perf_counter(), torch.empty(0), list[Snapshot]()
     for event in solve([task], device):

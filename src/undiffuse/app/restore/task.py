@@ -135,7 +135,7 @@ def _chosen(config: RestoreConfig, problem: Problem, opened: Opened) -> Choice:
             f"{problem.sigma_y / 2:.3g}, the goal {config.goal} and {config.draws} draws; leave out --preset, or "
             "tune one for it"
         )
-    several = config.draws > 1
+    several, made_for = config.draws > 1, None if opened.config is None else opened.config.made_for
     if not isinstance(problem.A, LinearOperator):
         return "daps", config.steps or 50, None
     if isinstance(
@@ -145,7 +145,15 @@ def _chosen(config: RestoreConfig, problem: Problem, opened: Opened) -> Choice:
         return "exact:sample=" + ("false" if one else "true"), config.steps or 1, None
     draws = "ddrm" if isinstance(problem.A, SVDOperator) else "diffpir"
     one = config.goal == "psnr" and not several
+    if one and made_for is not None and made_for.algorithm is not None:
+        return made_for.algorithm, config.steps or made_for.calls or 20, None
     return "dpir" if one else draws, config.steps or 20, None
+
+
+def asked_for(config: RestoreConfig) -> tuple[str, int | None]:
+    """The algorithm and the calls that a user asks for. For other goals auto takes none that a prior practised."""
+    auto = config.algorithm == "auto" and (config.goal != "psnr" or config.draws > 1)
+    return f"auto for {config.goal}" if auto else config.algorithm, config.steps
 
 
 def network_of_lpips(config: RestoreConfig) -> LPIPS | None:

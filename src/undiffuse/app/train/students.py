@@ -122,7 +122,10 @@ def _built_in(config: TrainConfig, teacher: PriorConfig) -> float:
 def _made_for(config: TrainConfig, guidance: float) -> MadeFor | None:
     distil = config.distil
     assert distil is not None
-    if distil.method in ("match", "restore"):
+    if distil.method == "restore":
+        assert distil.practice is not None
+        return MadeFor(guidance=guidance, algorithm=distil.practice.algorithm, calls=distil.practice.calls)
+    if distil.method == "match":
         return None if guidance == 1 else MadeFor(guidance=guidance)
     assert distil.sigmas is not None
     progressive = distil.method == "progressive"

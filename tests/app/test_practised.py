@@ -1,0 +1,98 @@
+"""A prior that practised restoration: `auto` takes what it practised, and other uses are said to be others."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.pictures import photograph
+from tests.small import PHOTO, changed, stored
+from undiffuse.app.events import Done, Note
+from undiffuse.app.priors import open_prior
+from undiffuse.app.restore import run
+from undiffuse.checkpoints.native import MadeFor
+from undiffuse.config import RestoreConfig
+from undiffuse.core.images import write
+
+
+@pytest.fixture
+def practised(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(photograph(24, 32), tmp_path / "photo.png")
+    return str(
+        stored(
+            tmp_path / "p.safetensors",
+            changed(PHOTO, made_for=MadeFor(algorithm="dpir:mirror=true", calls=3)),
+        )
+    )
+
+
+def restored(prior, **options):
+    """(its method, the notes on what the prior was made for)."""
+    events = list(
+        run(RestoreConfig(image=Path("photo.png"), degrade="sr2", noise=0.05, prior=prior, **options))
+    )
+    method = str(next(event.result for event in events if isinstance(event, Done)).task.method)
+    return method, [
+        event.text for event in events if isinstance(event, Note) and "was made for" in event.text
+    ]
+
+
+def test_auto_is_what_it_practised(practised):
+    method, notes = restored(practised)
+    assert method.startswith("dpir(lam=0.23, mirror=True), 3 calls") and notes == []
+
+
+@pytest.mark.parametrize(
+    "options, asked",
+    [
+        (dict(steps=5), "dpir(lam=0.23, mirror=True), 5 calls"),
+        (dict(algorithm="ddrm", steps=3), "ddrm"),
+        (dict(algorithm="dpir:mirror=true"), "dpir(lam=0.23, mirror=True), 20 calls"),
+        (dict(goal="perceptual"), "ddrm"),
+        (dict(goal="psnr", draws=2), "ddrm"),
+    ],
+)
+def test_other_uses_are_said(practised, options, asked):
+    method, notes = restored(practised, **options)
+    assert method.startswith(asked)
+    assert (
+        len(notes) == 1 and "was made for 3 calls of dpir:mirror=true; otherwise its teacher may" in notes[0]
+    )
+
+
+def test_what_was_practised_is_not_said_to_be_other(practised):
+    assert restored(practised, algorithm="dpir:mirror=true", steps=3)[1] == []
+
+
+def test_folders_say_it_once(practised):
+    Path("two").mkdir()
+    for name in ("a", "b"):
+        write(photograph(24, 32), Path(f"two/{name}.png"))
+    config = RestoreConfig(
+        image=Path("two"), degrade="sr2", prior=practised, algorithm="ddrm", steps=2, out=Path("o")
+    )
+    notes = [event.text for event in run(config) if isinstance(event, Note)]
+    assert sum("was made for" in note for note in notes) == 1
+
+
+@pytest.mark.parametrize("name", ["photo-fast"])
+def test_embedded_priors_that_practised(name):
+    """They say it, and denoise a photograph at every level at least as well as leaving it as it is."""
+    opened = open_prior(name)
+    assert opened.config.made_for.calls == 4 and opened.config.made_for.algorithm == "dpir_wiener"
+    clean = photograph(48, 56)[None]
+    for sigma in (0.05, 0.2, 1.0):
+        noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            found = opened.denoise(noisy, torch.tensor(sigma))
+        assert (found - clean).square().mean() < 0.5 * sigma**2
+
+
+def test_their_answers_are_not_photos_own():
+    """Weights of their own: the same question has another answer."""
+    x, sigma = photograph(16, 16)[None], torch.tensor(0.2)
+    with torch.no_grad():
+        assert not torch.equal(
+            open_prior("photo-fast").denoise(x, sigma), open_prior("photo").denoise(x, sigma)
+        )
