@@ -7,7 +7,7 @@ from undiffuse.restore.compat import ddrm_published
 from undiffuse.restore.daps import daps
 from undiffuse.restore.ddnm import ddnm, ddnm_plus
 from undiffuse.restore.ddrm import ddrm, ddrm_start
-from undiffuse.restore.diagnose import Diagnosis, Trend, diagnose
+from undiffuse.restore.diagnose import Diagnosis, diagnose
 from undiffuse.restore.diffpir import diffpir
 from undiffuse.restore.dpir import dpir
 from undiffuse.restore.dps import dps
@@ -18,6 +18,7 @@ from undiffuse.restore.posterior import Posterior, summarise
 from undiffuse.restore.problem import Problem, measure, start
 from undiffuse.restore.projection import ilvr, repaint
 from undiffuse.restore.reddiff import reddiff
+from undiffuse.restore.trend import Trend
 from undiffuse.restore.warm import low_levels, wiener
 
 RESTORERS.preset(
