@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.pictures import photograph
 from tests.small import CLASSES, PHOTO, changed, prior_of, stored
@@ -23,6 +24,7 @@ from undiffuse.config import SampleConfig
 from undiffuse.core.images import read, write
 from undiffuse.core.loop import last, sample
 from undiffuse.core.noise import SeededNoise, image_seeds
+from undiffuse.networks.packed import PackedConv, available
 from undiffuse.priors import Prior, class_guided
 from undiffuse.registry import SAMPLERS
 from undiffuse.training.conditioning import LowRes
@@ -216,6 +218,23 @@ def test_autoguidance_without_classes(photos, tmp_path):
     save(weak, prior_of(PHOTO, 1), PHOTO, {})
     given = {"prior": str(photos), "n": 2, "steps": 3}
     assert (drawn(**given, guidance=2, autoguidance=str(weak)) - drawn(**given)).abs().max() > 0.01
+
+
+def test_networks_are_made_ready(photos, tmp_path, monkeypatch):
+    """Packed on a CPU, the weaker one too; left to torch's compiler if that is asked for."""
+    weak = tmp_path / "weak.safetensors"
+    save(weak, prior_of(PHOTO, 1), PHOTO, {})
+    given = {"prior": str(photos), "guidance": 2, "autoguidance": str(weak)}
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda net, **options: compiled.append(options["mode"]))
+    for wanted in (False, True):
+        made = plan(SampleConfig(**given, compile=wanted))
+        made.ready(torch.device("cpu"))
+        assert made.guidance.weaker is not None
+        for opened in (made.opened, made.guidance.weaker):
+            layers = [isinstance(part, PackedConv) for part in opened.prior.net.modules()]
+            assert any(layers) == (available() and not wanted)
+    assert compiled == ["default", "default"]
 
 
 def test_a_folder_goes_on(undiffuse, photos):
