@@ -83,11 +83,13 @@ def ddrm(
         c0 = A.vt(x0)
         n = noise_of_modes(A, noise, x0, c0)
         share = mix(as_spectrum(state.sigma, c0), as_spectrum(sigma_next, c0))
-        mixed = torch.addcmul(torch.addcmul(share.c0 * c0, share.uty, uty), share.n, n)
+        mixed = (
+            (share.c0 * c0).addcmul_(share.uty, uty).addcmul_(share.n, n)
+        )  # new memory costs as much as sums
         if not blind:
             return State(A.v(mixed), sigma_next, x0)
         before: Tensor | None = state.memory  # V^T x, as the step before left it
-        c = torch.addcmul(mixed, share.c, A.vt(state.x) if before is None else before)
+        c = mixed.addcmul_(share.c, A.vt(state.x) if before is None else before)
         return State(A.v(c), sigma_next, x0, c)
 
     return step
