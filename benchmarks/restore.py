@@ -9,7 +9,7 @@ them (the layout in memory that `restore` gives them is ours), beside ours at eq
 whose mean PSNR is at least theirs at 20, in batches of 1 and of all pictures. All runs take turns; ratios are medians
 over rounds. CPU seconds of OMP_NUM_THREADS threads (default 1), wall seconds beside them. --compile: ours once more
 through torch.compile; the first run, which may compile, is told apart. Writes benchmarks/results/restore.json, and
-beside it the table (.md); a part that is not run stays as it was.
+beside it the table (.md); parts and tasks that are not run stay as they were.
 """
 
 import argparse
@@ -260,6 +260,17 @@ def beside(
     return rows
 
 
+def merged(kept: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The new rows in their places among those of tasks that were not run this time, which say what they are from."""
+    told = {(row["task"], row["algorithm"]): row for row in new["rows"]}
+    left = [(row["task"], row["algorithm"]) not in told for row in kept["rows"]]
+    if not any(left):
+        return new
+    before = {"from": kept["setup"]}
+    rows = [told.pop((row["task"], row["algorithm"]), None) or {**before, **row} for row in kept["rows"]]
+    return {"setup": new["setup"], "rows": [*rows, *told.values()]}
+
+
 def table(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
     shown = [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
@@ -269,10 +280,18 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 def report(found: dict[str, Any]) -> str:
     lines = ["# The speed of restoration: `benchmarks/restore.py`", ""]
     if part := found.get("overhead"):
+        setups = list(dict.fromkeys(row["from"] for row in part["rows"] if "from" in row))
+        marks = ["", *(f" ({n})" for n in range(1, 1 + len(setups)))]
+        rows = [
+            {**row, "task": row["task"] + marks[1 + setups.index(row["from"]) if "from" in row else 0]}
+            for row in part["rows"]
+        ]
+        rows = [{name: value for name, value in row.items() if name != "from"} for row in rows]
         lines += [
             f"Outside the network, {CALLS} calls, noise 0.05; {part['setup']}",
             "",
-            *table(part["rows"]),
+            *table(rows),
+            *(f"\n{mark.strip()} {setup}" for mark, setup in zip(marks[1:], setups, strict=True)),
         ]
         lines += ["", f"Mean share {mean(row['share'] for row in part['rows']):.3f}.", ""]
     if part := found.get("beside"):
@@ -313,6 +332,8 @@ def main() -> None:
         found["beside"] = {"setup": setup, "rows": beside(prior, net, clean, given.ddrm, given)}
     kept = json.loads(given.output.read_text()) if given.output.exists() else {}
     found = {**kept, **found}
+    if "overhead" in kept and found["overhead"] is not kept["overhead"]:
+        found["overhead"] = merged(kept["overhead"], found["overhead"])
     given.output.write_text(json.dumps(found, indent=1) + "\n")
     given.output.with_suffix(".md").write_text(report(found))
 
