@@ -1,14 +1,18 @@
 """Images per second of sampling against diffusers' pipelines: the same U-Net, weights, noise and number of steps.
 
-    python benchmarks/sampling.py [--case small,cifar10] [--batch 1,8] [--compile] [--steps 10] [--repeats 5] [--append]
+    python benchmarks/sampling.py [--case small,cifar10] [--sampler ddim,ddpm] [--batch 1,8,64]
+        [--modes eager,default,compiled,default-against-compiled] [--steps 4] [--repeats 5] [--append]
 
 Our network is written as a folder of diffusers and read there, so that both have the same weights. `DDIMPipeline` and
 `DDPMPipeline` start from their own noise and end with arrays in [0, 1], and so does our loop, from the same noise:
-before anything is timed, the pictures of DDIM have to be equal to 1e-3. Every cell has a process of its own; the two
-libraries take turns, one at a time, so that a ratio is the median over pairs of neighbours. Time is CPU seconds of
-OMP_NUM_THREADS threads (default 1), and memory how far the peak of another process, which gives back what it frees,
-rises above where it stood before the network was built. Beside that: our loop and theirs around a network that does
-nothing, in CPU milliseconds a step. Writes benchmarks/results/sampling.json, and beside it the table that it prints.
+before anything is timed, the pictures of DDIM have to be equal to 1e-3. Modes: `eager` and `compiled` are of both
+libraries; `default` is what `undiffuse sample` does unless told, against their eager pipeline, or
+`default-against-compiled`. Cells are small on purpose: a few calls of the network, seconds each. Every cell has a
+process of its own; the two libraries take turns, one at a time, so that a ratio is the median over pairs of
+neighbours. Time is CPU seconds of OMP_NUM_THREADS threads (default 1), and memory how far the peak of another process,
+which gives back what it frees, rises above where it stood before the network was built. Beside that: our loop and
+theirs around a network that does nothing, in CPU milliseconds a step. Writes benchmarks/results/sampling.json, and
+beside it the table that it prints.
 """
 
 import argparse
@@ -32,6 +36,13 @@ from training import CASES, KEEP_LESS, ONE_COMPILER, Case, line, memory, timed
 from training import diffusers as stub_operators
 
 LIBRARIES, SAMPLERS = ("ours", "diffusers"), ("ddim", "ddpm")
+MODES = {  # of ours, and of theirs
+    "eager": ("eager", "eager"),
+    "default": ("default", "eager"),
+    "compiled": ("compiled", "compiled"),
+    "default-against-compiled": ("default", "compiled"),
+    "nothing": ("nothing", "nothing"),
+}
 EQUAL = 1e-3  # of pictures in [0, 1]: float32, and their tables of products in float32
 SEED = 0
 
@@ -72,13 +83,14 @@ def prior_of(case: Case) -> tuple[Any, Any]:
 
 def ours(case: Case, sampler: str, steps: int, batch: int, mode: str) -> Callable[[], np.ndarray]:
     from undiffuse.app.machine import keep_freed
+    from undiffuse.app.priors import Opened
     from undiffuse.core import from_timesteps, last, sample
     from undiffuse.samplers import ancestral, ddim
 
     prior, config = prior_of(case)
     keep_freed()  # as `undiffuse sample` does
-    if mode == "compiled":
-        prior.net.compile()
+    if mode != "eager":  # `default` as `undiffuse sample`, `compiled` with its --compile
+        Opened(prior, "seeded").ready(torch.device("cpu"), mode == "compiled")
     if mode == "nothing":
         prior.net = Nothing()
     sigmas = from_timesteps(config.discrete(), steps, "leading")
@@ -141,7 +153,8 @@ def child(cell: dict[str, Any], library: str, task: str) -> None:
     tiny = Case(size=32, width=32, multipliers=(1, 1), attention=(1,), batch={"cpu": 1})
     MAKE[library](tiny, cell["sampler"], 2, 1, "eager")()  # imports, and the first use of the kernels
     before = memory("cpu")
-    draw = MAKE[library](CASES[cell["case"]], cell["sampler"], cell["steps"], cell["batch"], cell["mode"])
+    mode = MODES[cell["mode"]][LIBRARIES.index(library)]
+    draw = MAKE[library](CASES[cell["case"]], cell["sampler"], cell["steps"], cell["batch"], mode)
     found = draw()
     if task == "picture":
         np.save(cell["path"] + f"/{library}.npy", found)
@@ -165,16 +178,20 @@ def once(cell: dict[str, Any], library: str, task: str) -> dict[str, Any]:
 
 
 def check(case: str, steps: int) -> float:
-    """The largest difference between the pictures of both; an error if they are not the same."""
-    with tempfile.TemporaryDirectory() as folder:
-        cell = {"case": case, "sampler": "ddim", "steps": steps, "batch": 1, "mode": "eager", "path": folder}
-        for library in LIBRARIES:
-            once(cell, library, "picture")
-        a, b = (np.load(Path(folder) / f"{library}.npy") for library in LIBRARIES)
-    off = float(np.abs(a - b).max())
-    if not off < EQUAL or a.std() == 0:
-        raise RuntimeError(f"{case}: pictures differ by {off}, a deviation of {a.std()}; expected {EQUAL}")
-    return off
+    """The largest difference between their pictures and ours, in both modes; an error if they are not the same."""
+    found: list[float] = []
+    for mode in ("eager", "default"):
+        with tempfile.TemporaryDirectory() as folder:
+            cell = {"case": case, "sampler": "ddim", "steps": steps, "batch": 1, "mode": mode, "path": folder}
+            for library in LIBRARIES:
+                once(cell, library, "picture")
+            a, b = (np.load(Path(folder) / f"{library}.npy") for library in LIBRARIES)
+        found.append(float(np.abs(a - b).max()))
+        if not found[-1] < EQUAL or a.std() == 0:
+            raise RuntimeError(
+                f"{case}, {mode}: pictures differ by {found[-1]}, a deviation of {a.std()}; expected {EQUAL}"
+            )
+    return max(found)
 
 
 def measure(cell: dict[str, Any], repeats: int) -> list[dict[str, Any]]:
@@ -194,10 +211,17 @@ def measure(cell: dict[str, Any], repeats: int) -> list[dict[str, Any]]:
         for process in running:
             process.communicate()
     for row in rows:
-        if cell["mode"] == "eager":
+        if (
+            cell["mode"] in ("eager", "default") and cell["sampler"] == "ddim"
+        ):  # the network's: of any sampler
             row["peak_mib"] = once(cell, row["library"], "memory")["peak_mib"]
         row["images_per_s"] = cell["batch"] / median(row["seconds"])
     return rows
+
+
+def place(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Of a row in the table."""
+    return row["case"], row["sampler"], list(MODES).index(row["mode"]), row["batch"]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -214,6 +238,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"| {mine['case']} | {mine['sampler']}, {mine['steps']} steps | {mine['mode']} | {mine['batch']} "
             f"| {mine['images_per_s']:.3g} | {other['images_per_s']:.3g} | {ratio:.3f} | {peak[0]} | {peak[1]} |"
         )
+    if not any(row["mode"] == "nothing" for row in rows):
+        return "\n".join(text)
     text += ["", "A step around a network that does nothing, batch of 1, CPU milliseconds:", ""]
     text += ["| sampler | ours | diffusers |", "|---" * 3 + "|"]
     for mine, other in zip(rows[::2], rows[1::2], strict=True):
@@ -223,11 +249,26 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(text)
 
 
+def report(output: Path, rows: list[dict[str, Any]], equal: dict[str, float]) -> None:
+    """The numbers as JSON, and the table beside it."""
+    setup = {"torch": torch.__version__, "threads": int(os.environ["OMP_NUM_THREADS"]), "equal_to": equal}
+    draws = [len(row["seconds"]) for row in rows]
+    head = (
+        f"# Sampling: `benchmarks/sampling.py`\n\ntorch {setup['torch']}, one CPU process at a time, "
+        f"{setup['threads']} thread(s), CPU seconds; medians of {min(draws)} to {max(draws)} draws; "
+        "a ratio above 1 is in our favour. `default` is what `undiffuse sample` does unless told; memory is\n"
+        "the rise of the peak above what stood before the network was built.\n"
+        f"The pictures of both differ by at most {max(equal.values()):.1g} of white - black.\n"
+    )
+    output.write_text(json.dumps({"setup": setup, "rows": rows}, indent=1) + "\n")
+    output.with_suffix(".md").write_text(f"{head}\n{table(rows)}\n")
+
+
 def cells(given: argparse.Namespace) -> list[dict[str, Any]]:
     found = [
         {"case": case, "sampler": sampler, "steps": given.steps, "batch": batch, "mode": mode}
         for case in given.case.split(",")
-        for mode in (["eager", "compiled"] if given.compile else ["eager"])
+        for mode in given.modes.split(",")
         for batch in map(int, given.batch.split(","))
         for sampler in given.sampler.split(",")
     ]
@@ -240,10 +281,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--case", default="small,cifar10")
-    parser.add_argument("--batch", default="1,8")
-    parser.add_argument("--sampler", default="ddim")
-    parser.add_argument("--compile", action="store_true", help="compiled as well")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--batch", default="1,8,64")
+    parser.add_argument("--sampler", default="ddim,ddpm")
+    parser.add_argument(
+        "--modes", default="eager,default", help=f"some of {', '.join(MODES)}; compiling takes minutes"
+    )
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--append", action="store_true", help="keep the other rows of the output")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "sampling.json")
@@ -263,16 +306,8 @@ def main() -> None:
     for cell in cells(given):
         rows = measure(cell, given.repeats)
         kept = [row for row in kept if any(row[key] != cell[key] for key in cell)] + rows
-        setup = {"torch": torch.__version__, "threads": int(os.environ["OMP_NUM_THREADS"]), "equal_to": equal}
-        draws = [len(row["seconds"]) for row in kept]
-        head = (
-            f"# Sampling: `benchmarks/sampling.py`\n\ntorch {setup['torch']}, one CPU process at a time, "
-            f"{setup['threads']} thread(s), CPU seconds; medians of {min(draws)} to {max(draws)} draws; "
-            "a ratio above 1 is in our favour.\n"
-            f"The pictures of both differ by at most {max(equal.values()):.1g} of white - black.\n"
-        )
-        given.output.write_text(json.dumps({"setup": setup, "rows": kept}, indent=1) + "\n")
-        given.output.with_suffix(".md").write_text(f"{head}\n{table(kept)}\n")
+        kept.sort(key=place)
+        report(given.output, kept, equal)
         print(cell, [round(row["images_per_s"], 3) for row in rows], flush=True)
     print(table(kept))
 
