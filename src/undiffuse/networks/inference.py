@@ -14,7 +14,8 @@ def packed(net: nn.Module) -> int:
     """
     doubling = {id(conv) for part in net.modules() for conv in _doubled(part)}
     count = 0
-    for part in list(net.modules()):
+    parents = [part for part in net.modules() if not can_pack(part)]  # not the layers, which go one by one
+    for part in parents:
         for name, conv in list(part.named_children()):
             if can_pack(conv):
                 layer = PackedDoubling if id(conv) in doubling else PackedConv
