@@ -79,13 +79,13 @@ def test_ddrm_replaces_what_is_measured_well_enough():
 
 
 def test_diffpir_with_a_gaussian_prior_in_closed_form():
-    # x0 = m + v (x - m) / (v + sigma^2); z = (y + lam x0) / (1 + lam), lam = (sigma_y / sigma)^2, where s = 1
+    # x0 = m + v (x - m) / (v + sigma^2); z = (y + lam x0) / (1 + lam), lam = sigma_y^2 (1 / sigma^2 + 4), where s = 1
     given, before = problem(), None
     seen = (given.A.support > 0).expand(SHAPE)
     _, _, x, _ = ready("diffpir", given)
     for move in moves("diffpir", given, PRIOR):
         x0 = 0.2 + 0.3 * (x - 0.2) / (0.3 + move.sigma**2)
-        lam = (SIGMA_Y / move.sigma) ** 2
+        lam = SIGMA_Y**2 * (1 / move.sigma**2 + 4)
         torch.testing.assert_close(move.answer, x0, **EXACT)
         torch.testing.assert_close(move.data[:, seen], ((given.y - x0) / (1 + lam))[:, seen], **EXACT)
         if before is None:

@@ -30,6 +30,11 @@ class Guidance:
             return prior.given(None, cond)
         return class_guided(prior, labels, cond, scale=self.scale, interval=self.interval)
 
+    def to(self, device: torch.device) -> None:
+        """`Opened.to` of the weaker prior."""
+        if self.weaker is not None:
+            self.weaker.to(device)
+
     def ready(self, device: torch.device, compiled: bool = False) -> None:
         """`Opened.ready` of the weaker prior."""
         if self.weaker is not None:

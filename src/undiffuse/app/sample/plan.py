@@ -74,6 +74,11 @@ class Plan:
         classes = f"{self.opened} for {len(self.labels)} classes in turn"
         return f"{classes}, guidance {self.config.guidance:g}{self.guidance.told()}"
 
+    def to(self, device: torch.device) -> None:
+        """Move the networks, whose layers stay as they are, to be watched or differentiated."""
+        self.opened.to(device)
+        self.guidance.to(device)
+
     def ready(self, device: torch.device) -> None:
         """Move the networks, and make them fast to ask; there are no gradients on a CPU from now on."""
         self.opened.ready(device, self.config.compile)
