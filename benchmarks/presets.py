@@ -26,7 +26,7 @@ from undiffuse.app.bench.contenders import contender
 from undiffuse.app.bench.summary import Line
 from undiffuse.app.events import Done, Note
 from undiffuse.app.kinds import Kind
-from undiffuse.app.presets import ChosenBy, Goal, Preset, presets_text
+from undiffuse.app.presets import GOALS, ChosenBy, Goal, Preset, presets_text, read_presets
 from undiffuse.app.priors import open_prior
 from undiffuse.config.bench import BenchConfig, split_calls
 
@@ -43,12 +43,13 @@ NOISE = {
     0.02: (0.005, 0.035),
     0.05: (0.035, 0.15),
 }  # measured at the first, used from .. to
-ANSWERS = ("dpir@20", "diffpir@20@1", "ddrm@20")
+ANSWERS = ("dpir:mirror=true@20", "dpir_wiener:mirror=true@20", "dpir@20", "diffpir@20@1", "ddrm@20")
 DRAWS = ("ddrm@20", "diffpir@20@1", "diffpir:zeta=1@20@1")
 SEVERAL = 8
 HONEST = 0.9 * (SEVERAL - 1) / (SEVERAL + 1)
 SURVIVES, PERCEPTUAL, POSTERIOR = 3.0, 2.0, 1.0  # dB below the best
 REPOSITORY = Path(__file__).parents[1]
+FILE = REPOSITORY / "src/undiffuse/assets/presets.yaml"
 
 
 def measured(**given: object) -> Benched:
@@ -135,6 +136,7 @@ def main() -> None:
     parser.add_argument("--called", default="Kodak and gb82, centre crops", help="the data in words")
     parser.add_argument("--lpips", default=None)
     parser.add_argument("--tasks", default=",".join(TASKS), help="kinds, with commas")
+    parser.add_argument("--goals", default=",".join(GOALS), help="those of others stay as they are")
     options = parser.parse_args()
     shared = {
         "data": tuple(options.data),
@@ -142,24 +144,34 @@ def main() -> None:
         "prior": options.prior,
         "lpips": options.lpips,
     }
+    goals = options.goals.split(",")
     found: list[Preset] = []
-    write: Callable[[], None] = lambda: save(found, options)  # noqa: E731
+    kept = [one for one in read_presets(FILE) if one.goal not in goals]
+    write: Callable[[], None] = lambda: save(in_order([*found, *kept]), options)  # noqa: E731
     for kind in options.tasks.split(","):
         for noise in NOISE:
             if kind == "noise" and noise == 0:
                 continue  # nothing to restore
             cell = {**shared, "tasks": (TASKS[kind],), "noise": (noise,)}
             one = compared(ANSWERS, (1, options.count), out=options.out, size=options.size, **cell)
-            found += [preset(options, kind, noise, goal, one) for goal in ("psnr", "perceptual")]
-            few = {"size": options.size_of_draws, "draws": SEVERAL, "out": options.out}
-            several = compared(DRAWS, (1, options.count_of_draws), **few, **cell)
-            found.append(preset(options, kind, noise, "posterior", several))
+            found += [
+                preset(options, kind, noise, goal, one) for goal in ("psnr", "perceptual") if goal in goals
+            ]
+            if "posterior" in goals:
+                few = {"size": options.size_of_draws, "draws": SEVERAL, "out": options.out}
+                several = compared(DRAWS, (1, options.count_of_draws), **few, **cell)
+                found.append(preset(options, kind, noise, "posterior", several))
             print(presets_text(found[-3:]), flush=True)
             write()
 
 
+def in_order(found: Sequence[Preset]) -> list[Preset]:
+    kinds = list(TASKS)
+    return sorted(found, key=lambda one: (kinds.index(one.task), one.noise, GOALS.index(one.goal)))
+
+
 def save(found: Sequence[Preset], options: argparse.Namespace) -> None:
-    (REPOSITORY / "src/undiffuse/assets/presets.yaml").write_text(presets_text(found))
+    FILE.write_text(presets_text(found))
     head = (
         f"Presets of the prior `{options.prior}`: {options.called}, {options.count} pictures a set of "
         f"{options.size} x {options.size}; posterior: {options.count_of_draws} of {options.size_of_draws} x "

@@ -1,11 +1,13 @@
-"""Choose the presets of `photo-fast`: which algorithm makes the most of four calls, for each kind of task and noise.
+"""Choose the presets of a prior of four calls: which algorithm makes the most of them, by kind of task and noise.
 
-    python benchmarks/presets_fast.py DATA [DATA ...] [--count 4] [--size 192] [--out FOLDER] [--tuned FILE ...]
+    python benchmarks/presets_fast.py DATA [DATA ...] [--prior photo-fast] [--count 4] [--size 192] [--out FOLDER]
+        [--tuned FILE ...]
 
 DATA is a folder or a pattern of held-out pictures. The one with the highest mean PSNR is taken; for compressive
 sensing DPIR, as the Wiener estimate takes ten times as long there as four calls. What was measured is kept in the
 output folder, so that the same command goes on where it was stopped. --tuned: presets that `undiffuse tune` wrote,
-which take the place of those of the same task and noise. Writes src/undiffuse/assets/presets_fast.yaml.
+which take the place of those of the same task and noise. Writes src/undiffuse/assets/presets_fast.yaml, of photo-small
+presets_small.yaml.
 """
 
 import argparse
@@ -21,15 +23,15 @@ from undiffuse.app.kinds import Kind
 from undiffuse.app.presets import ChosenBy, Preset, presets_text, read_presets
 from undiffuse.config.bench import split_calls
 
-PRIOR, PLAIN, WARM = "photo-fast", "dpir@4", "dpir_wiener@4"
-FILE = Path(__file__).parents[1] / "src/undiffuse/assets/presets_fast.yaml"
+PLAIN, WARM = "dpir:mirror=true@4", "dpir_wiener:mirror=true@4"
+ASSETS = Path(__file__).parents[1] / "src/undiffuse/assets"
 
 
 def chosen(options: argparse.Namespace, kind: Kind, noise: float) -> Preset:
     """The better of the two, with the figures of both."""
     asked = (PLAIN,) if kind == "sensing" else (WARM, PLAIN)
     benched = measured(
-        data=tuple(options.data), out=options.out, prior=PRIOR, tasks=(TASKS[kind],), noise=(noise,),
+        data=tuple(options.data), out=options.out, prior=options.prior, tasks=(TASKS[kind],), noise=(noise,),
         algorithms=asked, baselines=("none",), count=options.count, size=options.size,
     )  # fmt: skip
     lines = {line.method.split(" ")[0]: line for line in benched.summary.lines}
@@ -43,7 +45,7 @@ def chosen(options: argparse.Namespace, kind: Kind, noise: float) -> Preset:
     )  # fmt: skip
     print(kind, noise, told.figures, flush=True)
     return Preset(
-        prior=PRIOR,
+        prior=options.prior,
         task=kind,
         noise=NOISE[noise],
         goal="psnr",
@@ -58,7 +60,7 @@ def tuned(one: Preset, options: argparse.Namespace, better: dict[tuple[Kind, flo
     for (task, noise), other in better.items():
         if task == one.task and one.noise[0] <= noise < one.noise[1]:
             told = other.chosen_by.model_copy(update={"data": options.called})
-            return other.model_copy(update={"prior": PRIOR, "noise": one.noise, "chosen_by": told})
+            return other.model_copy(update={"prior": options.prior, "noise": one.noise, "chosen_by": told})
     return one
 
 
@@ -67,6 +69,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", nargs="+")
+    parser.add_argument("--prior", choices=("photo-fast", "photo-small"), default="photo-fast")
     parser.add_argument("--count", type=int, default=4, help="pictures of each set")
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--called", default="Kodak and gb82, centre crops", help="the data in words")
@@ -76,7 +79,8 @@ def main() -> None:
     better = {(one.task, one.noise[0]): one for path in options.tuned for one in read_presets(path)}
     cells = [(kind, noise) for kind in TASKS for noise in NOISE if kind != "noise" or noise > 0]
     found = [chosen(options, kind, noise) for kind, noise in cells]
-    FILE.write_text(presets_text(tuned(one, options, better) for one in found))
+    file = ASSETS / f"presets_{options.prior.removeprefix('photo-')}.yaml"
+    file.write_text(presets_text(tuned(one, options, better) for one in found))
 
 
 if __name__ == "__main__":

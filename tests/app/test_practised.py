@@ -76,7 +76,7 @@ def test_folders_say_it_once(practised):
     assert sum("was made for" in note for note in notes) == 1
 
 
-@pytest.mark.parametrize("name", ["photo-fast"])
+@pytest.mark.parametrize("name", ["photo-fast", "photo-small"])
 def test_embedded_priors_that_practised(name):
     """They say it, and denoise a photograph at every level at least as well as leaving it as it is."""
     opened = open_prior(name)

@@ -97,7 +97,9 @@ def test_a_preset_is_for_what_it_was_chosen_for(tmp_path):
 def test_its_method_is_what_it_says(tmp_path):
     (preset,) = read_presets(stored(tmp_path / "p.yaml"))
     method = preset.method(open_prior("photo-gaussian"), problem())
-    assert method.entry.name == "dpir" and method.options == {"lam": 0.3} and method.calls == 3
+    assert (
+        method.entry.name == "dpir" and method.options == {"lam": 0.3, "mirror": False} and method.calls == 3
+    )
     assert method.sigmas.tolist() == [2.0, 0.5, 0.1, 0.0]
 
 

@@ -22,7 +22,7 @@ from undiffuse.restore import Problem
 
 Goal = Literal["psnr", "perceptual", "posterior"]
 GOALS: tuple[Goal, ...] = get_args(Goal)
-BUILTIN = ("presets.yaml", "presets_fast.yaml")
+BUILTIN = ("presets.yaml", "presets_fast.yaml", "presets_small.yaml")
 SHORTEST = 12  # digits of a sha256 that name a prior
 
 Level = Annotated[float, pydantic.Field(ge=0, le=10)]
