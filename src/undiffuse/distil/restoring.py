@@ -28,7 +28,7 @@ SEEDS = 2**31
 class Practice:
     """What is practised: degradations, up to which noise ([-1, 1] units), by which algorithm in how many calls.
 
-    ValueError for no degradation, and for an algorithm that has no grid of its own.
+    ValueError for no degradation, for an algorithm that has no grid of its own, and for one that cannot undo them.
     """
 
     operators: Sequence[Operator]
@@ -44,6 +44,9 @@ class Practice:
             raise ValueError(
                 f"'{self.algorithm.name}' takes the prior's levels; practise with one of its own, such as dpir_wiener"
             )
+        for A in self.operators:
+            nothing = torch.zeros(1, *A.out_shape)
+            self.algorithm(lambda x, sigma: x, Problem(A, nothing, self.noise), SeededNoise([0]), **self.options)
 
     def problem(self, clean: Tensor, u: Tensor, noise: Noise) -> Problem:
         """One degraded picture. u: which degradation, and how much noise, uniform in [0, 1]."""
