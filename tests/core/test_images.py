@@ -2,7 +2,7 @@ import math
 import os
 import struct
 import zlib
-from io import BytesIO
+from io import BytesIO, FileIO
 from pathlib import Path
 
 import imagecodecs
@@ -657,16 +657,19 @@ def test_a_failing_disk_leaves_the_old_file(tmp_path, monkeypatch, where, error,
         seen.extend(p for p in tmp_path.iterdir() if p != path)
         raise error
 
-    def half(self, data):
-        with open(self, "wb") as file:
-            file.write(data[: len(data) // 2])
-        fail()
+    class Half(FileIO):
+        """A file on a disk that is full after half of what it is given."""
+
+        def writelines(self, parts):
+            data = b"".join(parts)
+            self.write(data[: len(data) // 2])
+            fail()
 
     with monkeypatch.context() as patch:
         if where == "replace":
             patch.setattr(images.os, "replace", fail)
         else:
-            patch.setattr(Path, "write_bytes", half)
+            patch.setattr(Path, "open", lambda self, mode: Half(self, mode))
         with pytest.raises(raised) as caught:
             write(torch.zeros(3, 4, 4), path)
     assert len(seen) == 1 and seen[0].parent == tmp_path  # it was there, beside the target
