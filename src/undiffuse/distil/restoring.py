@@ -46,7 +46,9 @@ class Practice:
             )
         for A in self.operators:
             nothing = torch.zeros(1, *A.out_shape)
-            self.algorithm(lambda x, sigma: x, Problem(A, nothing, self.noise), SeededNoise([0]), **self.options)
+            self.algorithm(
+                lambda x, sigma: x, Problem(A, nothing, self.noise), SeededNoise([0]), **self.options
+            )
 
     def problem(self, clean: Tensor, u: Tensor, noise: Noise) -> Problem:
         """One degraded picture. u: which degradation, and how much noise, uniform in [0, 1]."""
