@@ -254,7 +254,7 @@ def report(output: Path, rows: list[dict[str, Any]], equal: dict[str, float]) ->
     setup = {"torch": torch.__version__, "threads": int(os.environ["OMP_NUM_THREADS"]), "equal_to": equal}
     draws = [len(row["seconds"]) for row in rows]
     head = (
-        f"# Sampling: `benchmarks/sampling.py`\n\ntorch {setup['torch']}, one CPU process at a time, "
+        f"# Sampling: `benchmarks/sampling.py`\n\ntorch {setup['torch']}, one process at a time on a core, "
         f"{setup['threads']} thread(s), CPU seconds; medians of {min(draws)} to {max(draws)} draws; "
         "a ratio above 1 is in our favour. `default` is what `undiffuse sample` does unless told; memory is\n"
         "the rise of the peak above what stood before the network was built.\n"
