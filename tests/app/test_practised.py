@@ -63,6 +63,7 @@ def test_other_uses_are_said(practised, options, asked):
 
 def test_what_was_practised_is_not_said_to_be_other(practised):
     assert restored(practised, algorithm="dpir:mirror=true", steps=3)[1] == []
+    assert restored(practised, algorithm="dpir", steps=3)[1] == []  # other options of the same
 
 
 def test_folders_say_it_once(practised):

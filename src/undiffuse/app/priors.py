@@ -65,14 +65,10 @@ class Opened:
     def notes_to_restore(self, algorithm: str = "auto", calls: int | None = None) -> tuple[str, ...]:
         """The same, and what it means for restoration by this that the prior was distilled to few steps or calls."""
         made_for = None if self.config is None else self.config.made_for
-        asked = (algorithm, calls)
-        if (
-            made_for is None
-            or made_for.algorithm is None
-            or asked in (("auto", None), ("auto", made_for.calls))
-        ):
+        if made_for is None or made_for.algorithm is None:
             return self._notes_to("restoration expects; its teacher, or a student of a size, restores better")
-        if asked == (made_for.algorithm, made_for.calls):
+        name, practised = (text.partition(":")[0] for text in (algorithm, made_for.algorithm))
+        if (name, calls) in (("auto", None), ("auto", made_for.calls), (practised, made_for.calls)):
             return self.notes()
         told = f"'{self.name}' was made for {made_for}; otherwise its teacher may restore better"
         return *self.notes(), told

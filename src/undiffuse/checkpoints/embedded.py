@@ -26,5 +26,5 @@ def _embed(name: str, summary: str) -> Callable[[], Prior]:
 
 
 photo = _embed("photo", "small U-Net trained on photographs: any size; docs/photo.md is its model card")
-photo_fast = _embed("photo-fast", "photo, practised in restoring with four calls: a fifth of its time")
-photo_small = _embed("photo-small", "a third of photo, practised in restoring with four calls")
+_embed("photo-fast", "photo, practised in restoring with four calls: a fifth of its time")
+_embed("photo-small", "a third of photo, practised in restoring with four calls")

@@ -10,6 +10,7 @@ from undiffuse.config.train import Positive
 
 Share = Annotated[float, pydantic.Field(gt=0, le=1)]  # of the teacher's parameters
 Steps = Annotated[int, pydantic.Field(ge=1, le=10_000)]  # of sampling: twice as many fit in a configuration
+PRACTICE = ("dpir_wiener", 0.1)  # algorithm and noise, unless said
 FIRST = 64  # steps that halving begins at, unless said, or more
 COST = {
     "match": 1.0,
@@ -35,8 +36,8 @@ class DistilConfig(Options):
     truth: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0
     tuning: bool = False
     tasks: tuple[str, ...] = ()  # of restore: degradations, and below what they are practised with
-    algorithm: str = "dpir_wiener"
-    noise: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.1
+    algorithm: str = PRACTICE[0]
+    noise: Annotated[float, pydantic.Field(ge=0, le=1)] = PRACTICE[1]
     out: Path | None = None  # None: runs/students/NAME
     device: str = "auto"
 
@@ -66,6 +67,10 @@ class DistilConfig(Options):
             raise ValueError(
                 f"--method {self.method} with --tasks {','.join(self.tasks) or 'not given'}; --method restore needs "
                 "some, such as --tasks sr4,deblur_gauss,inp, and no other method does"
+            )
+        if self.method != "restore" and (self.algorithm, self.noise) != PRACTICE:
+            raise ValueError(
+                f"--algorithm {self.algorithm} and --noise {self.noise:g} are of --method restore; leave them out"
             )
         if self.tuning and (self.method != "consistency" or self.guidance != 1):
             raise ValueError("--tuning is of --method consistency, without --guidance; leave it out")

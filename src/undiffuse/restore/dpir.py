@@ -104,7 +104,7 @@ def dpir(
         v = state.x if before is None else state.x + MULTISTEP * (state.x - before.x)
         found = solve(v, state.sigma, None if before is None else before.fit)
         axes = MIRRORS[calls % len(MIRRORS)] if mirror else ()
-        x0 = denoise(found.z.flip(axes), state.sigma).flip(axes)
+        x0 = denoise(found.z.flip(axes), state.sigma).flip(axes) if axes else denoise(found.z, state.sigma)
         if sigma_y == 0 and (sigma_next == 0).any():
             x0 = torch.where(sigma_next > 0, x0, fit(x0, 0.0))
         return State(x0, sigma_next, x0, Memory(state.x, found, calls + 1))
