@@ -46,16 +46,35 @@ def exact():
 
 @pytest.mark.parametrize("sigma_y", [0.0, 0.1])
 @pytest.mark.parametrize("call", range(4))
-def test_an_answer_is_that_of_the_algorithm_itself(call, sigma_y):
+def test_an_answer_is_what_the_algorithm_ends_with_after_so_many_calls(call, sigma_y):
     prior, asked, clean = exact(), practice("sr2", calls=4), pictures(1, 0)
     A, noise = asked.operators[0], SeededNoise([3])
     problem = Problem(A, measure(A, clean, sigma_y, noise), sigma_y)
-    sigmas = DPIR.facts["grid"](4, sigma_y).float()
+    sigmas = asked.levels(sigma_y, torch.zeros(())).float()
+    assert torch.equal(sigmas, DPIR.facts["grid"](4, sigma_y).float())
     with torch.no_grad():
         x = DPIR.facts["start"](problem, sigmas[0], noise)
-        states = list(sample(DPIR(prior, problem, noise), x, sigmas))
-    found, first = asked.answer(prior, problem, call, noise)
-    assert torch.equal(found, states[call + 1].x0) and first == sigmas[0]
+        *_, end = sample(DPIR(prior, problem, noise), x, torch.cat([sigmas[: call + 1], torch.zeros(1)]))
+    begun, found = asked.answer(prior, problem, sigmas, call, noise)
+    assert torch.equal(found, end.x) and torch.equal(begun, x)
+
+
+def test_lower_levels_are_practised_where_the_data_has_no_noise():
+    asked = practice("sr2", calls=4)
+    own = DPIR.facts["grid"](4, 0.0)
+    torch.testing.assert_close(asked.levels(0.0, torch.ones(())), own / 4)
+    torch.testing.assert_close(asked.levels(0.0, torch.tensor(0.5)), own / 2)
+    assert torch.equal(asked.levels(0.1, torch.ones(())), DPIR.facts["grid"](4, 0.1))
+
+
+def test_an_error_counts_as_a_share_of_that_of_the_start(monkeypatch):
+    """A linear denoiser, pictures of a tenth of the contrast: a tenth of the error, and the same loss."""
+    monkeypatch.setattr(restoring, "SHARE", 1.0)
+    monkeypatch.setattr(Prior, "forward", lambda self, x, sigma: 0.9 * x)
+    taught = objective(exact(), practice("sr2"))
+    found = [taught(scale * pictures(1, 0), None, SeededNoise([0])) for scale in (1.0, 0.1)]
+    torch.testing.assert_close(*found, rtol=1e-4, atol=0)  # TINY and float32
+    assert 0.01 < float(found[0]) < 1
 
 
 def test_only_the_last_call_has_a_gradient():
@@ -68,7 +87,7 @@ def test_only_the_last_call_has_a_gradient():
         return prior(x, sigma)
 
     problem = Problem(asked.operators[0], asked.operators[0](pictures(1, 0)), 0.0)
-    asked.answer(denoise, problem, 2, SeededNoise([0]))
+    asked.answer(denoise, problem, asked.levels(0.0, torch.zeros(())), 2, SeededNoise([0]))
     assert graded == [False, False, True]
 
 
@@ -102,7 +121,9 @@ def test_operators_keep_their_precision_in_training_of_less():
         problem = asked.problem(clean, torch.zeros(4), SeededNoise([0]))
         with as_before():
             assert torch.is_autocast_enabled("cpu")
-        x0, _ = asked.answer(denoise, problem, 0, SeededNoise([0]))
+        _, x0 = asked.answer(
+            denoise, problem, asked.levels(0.0, torch.zeros(())), 0, SeededNoise([0])
+        )
     assert seen == [False]
     torch.testing.assert_close(problem.A(x0), problem.y, rtol=0, atol=1e-5)
 

@@ -21,6 +21,9 @@ from undiffuse.training.objective import Weight
 
 SHARE = 0.5  # of the images that are restored; the others are denoised
 QUIET = 0.5  # of the restored, those whose data has no noise
+LOWER = 0.25  # of an algorithm's levels, the lowest practised where the data has none
+WEIGHT = 0.3  # of a share of the start's error
+TINY = 1e-12  # a start without error
 SEEDS = 2**31
 
 
@@ -56,29 +59,43 @@ class Practice:
         sigma_y = self.noise * max(0.0, (float(u[1]) - QUIET) / (1 - QUIET))
         return Problem(A, measure(A, clean, sigma_y, noise), sigma_y)
 
-    def answer(self, denoise: Denoise, problem: Problem, call: int, noise: Noise) -> tuple[Tensor, Tensor]:
-        """x0 of one call, counted from 0, and the level of the first. Of the calls before it no gradient is kept."""
-        sigmas: Tensor = self.algorithm.facts["grid"](self.calls, problem.sigma_y).to(problem.y)
+    def levels(self, sigma_y: float, u: Tensor) -> Tensor:
+        """(calls + 1,): the algorithm's own; down to a quarter of them where the data has no noise.
+
+        There the best levels follow the error of the start, which a mild blur leaves much smaller than a coarse
+        sampling: `tune` finds them, and the network is to be ready for what it finds.
+        """
+        sigmas: Tensor = self.algorithm.facts["grid"](self.calls, sigma_y)
+        return sigmas if sigma_y > 0 else sigmas * LOWER ** float(u)
+
+    def answer(
+        self, denoise: Denoise, problem: Problem, sigmas: Tensor, call: int, noise: Noise
+    ) -> tuple[Tensor, Tensor]:
+        """The start, and the answer of one call, counted from 0, as if it were the last.
+
+        Of the calls before it no gradient is kept.
+        """
         step = self.algorithm(denoise, problem, noise, **self.options)
         with torch.no_grad():
-            x = self.algorithm.facts.get("start", start)(problem, sigmas[0], noise)
-            state = State(x, sigmas[0])
+            begun: Tensor = self.algorithm.facts.get("start", start)(problem, sigmas[0], noise)
+            state = State(begun, sigmas[0])
             for sigma in sigmas[1 : call + 1]:
                 state = step(state, sigma)
-        x0 = step(state, sigmas[call + 1]).x0
-        assert x0 is not None
-        return x0, sigmas[0]
+        return begun, step(state, sigmas.new_zeros(())).x
 
 
 class Restoring(Matching):
     """Half of the images as `Matching` has them; the other half
 
-        weight(sigma_1) |D_k - x0|^2,    D_k = the answer of call k of the algorithm, k uniform
+        w |x_k - x0| / |x_start - x0|,    x_k = the answer of call k of the algorithm, as if it were the last,
+                                          k uniform, w = 0.3
 
     for a picture degraded and restored with the student as it is now. What an algorithm shows its network is no
     x0 + sigma n: the error of an enlarged picture follows its edges. A network that has seen such errors takes them
-    off in fewer calls. Each call is asked for the clean picture itself, as if it were the last, with the weight of the
-    first level sigma_1, as an error costs the picture the same at every call. The idea of learning on the states
+    off in fewer calls. Each call is asked for the clean picture itself, as an error costs the picture the same at
+    every call. The error is told as a share of that of the algorithm's start, and not squared, so that a mild blur
+    without noise (70 dB) has as much to say as an enlargement (25 dB); w is the size of the other half's losses for
+    the priors of photographs. The idea of learning on the states
     that one's own answers lead to is that of DAgger (Ross, Gordon and Bagnell 2011); unlike unrolled networks (Zhang,
     Van Gool and Timofte 2020) no gradient passes from call to call, and the student stays a denoiser at every level.
 
@@ -94,7 +111,7 @@ class Restoring(Matching):
         self.practice = practice
 
     def forward(self, clean: Tensor, labels: Tensor | None, noise: Noise) -> Tensor:
-        u = uniform(noise, len(clean), 6)
+        u = uniform(noise, len(clean), 7)
         sigma, n = self.draw_sigma(u[:, 0]), noise(clean)
         restored = u[:, 1] < SHARE
         losses = clean.new_zeros(len(clean))
@@ -115,8 +132,10 @@ class Restoring(Matching):
                 with as_before():
                     return self.model(x, sigma).to(x)
 
-            x0, first = practice.answer(denoise, problem, _number(u[2], practice.calls), noise)
-        return self.weight(first) * (x0 - clean).square().mean()
+            sigmas = practice.levels(problem.sigma_y, u[4]).to(problem.y)
+            begun, x0 = practice.answer(denoise, problem, sigmas, _number(u[2], practice.calls), noise)
+            left, was = ((x - clean).square().mean() + TINY for x in (x0, begun))
+        return WEIGHT * (left / was).sqrt()
 
 
 def _number(u: Tensor, count: int) -> int:
