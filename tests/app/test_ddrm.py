@@ -401,6 +401,36 @@ def test_a_run_goes_on(undiffuse, exp):
     assert "5 of 5 are there already" in undiffuse(*COMMAND.split()).err
 
 
+@pytest.mark.parametrize("batch", ["1", "2"])
+def test_an_unreadable_picture_is_passed_over(undiffuse, exp, batch):
+    """Told in a line and counted; all others keep their numbers and their pixels. Repaired, it is made up for."""
+    assert undiffuse(*COMMAND.split()).code == 0
+    out, bad = exp / "image_samples/demo", exp / "datasets/ood/0/orig_0.png"
+    before = {path.name: path.read_bytes() for path in out.glob("*.png")}
+    whole, number = bad.read_bytes(), shuffled(5, 1234).index(0)
+    bad.write_bytes(whole[:200])
+    command = COMMAND.replace("demo", "other").split()
+    done = undiffuse(*command, "--batch", batch)
+    assert done.code == 2 and "Number of samples: 4" in done.out
+    assert re.search(r"(?m)^passed over 0/orig_0.png: .*orig_0.png", done.err)
+    assert "error: 1 of 5 pictures passed over: 0/orig_0.png: " in done.err
+    out = exp / "image_samples/other"
+    kept = {name: data for name, data in before.items() if name not in numbered([number])}
+    assert {path.name: path.read_bytes() for path in out.glob("*.png")} == kept
+    bad.write_bytes(whole)
+    again = undiffuse(*command)
+    assert again.code == 0 and "4 of 5 are there already" in again.err
+    assert {path.name: path.read_bytes() for path in out.glob("*.png")} == before
+
+
+def test_no_readable_picture(undiffuse, exp):
+    for path in (exp / "datasets/ood/0").iterdir():
+        path.write_bytes(b"no picture")
+    refused = undiffuse(*COMMAND.split(), "--ni")
+    assert refused.code == 2 and "none of 5 pictures can be read" in refused.err
+    assert not (exp / "image_samples").exists()
+
+
 def test_subset_of_the_command(undiffuse, exp):
     done = undiffuse(*COMMAND.split(), "--subset_start", "2", "--subset_end", "4")
     assert done.code == 0 and names(exp) == numbered([2, 3])

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from undiffuse.commands.given import checked
-from undiffuse.commands.shown import plain, show
+from undiffuse.commands.shown import fail, plain, show
 
 app = typer.Typer()
 IGNORED = "Taken and ignored: it names a folder of logs that is not written."
@@ -77,6 +77,9 @@ def ddrm(
         typer.echo(plain(f"results in {result.out}{kept}"))
         typer.echo(f"Total Average PSNR: {result.psnr:.2f}")
         typer.echo(f"Number of samples: {result.count}")
+        if bad := result.failed:
+            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+            fail(f"{len(bad)} of {result.count + len(bad)} pictures passed over: {bad[0]}{more}", 2)
 
 
 def _ask(question: str) -> bool:

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from undiffuse.app.ddrm.setup import Data, Fit
 from undiffuse.core.images import to_bytes
-from undiffuse.data import Dataset, Subset, celeba, folder, lsun, subrange, transforms
+from undiffuse.data import Dataset, Subset, Unusable, celeba, folder, lsun, subrange, transforms
 from undiffuse.data.folder import Files, checked_folder, inside, read_list
 
 ENDINGS = ("", ".jpeg", ".JPEG", ".jpg", ".png")  # that a name of the list may lack
 SPLIT_SEED, TRAINED = 2019, 0.9  # of CelebA-HQ: which nine tenths are not tested
 CLASSES = 1000
+Loaded = tuple[Tensor, int | None]  # a picture and its class
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,24 @@ class Pictures:
         """Of the i-th picture."""
         return self.found.name(i)
 
-    def __getitem__(self, i: int) -> tuple[Tensor, int | None]:
-        """(3, size, size) in [-1, 1], and the class if the layout knows it."""
+    def __getitem__(self, i: int) -> Loaded:
+        """(3, size, size) in [-1, 1], and the class if the layout knows it. Unusable if it cannot be read."""
         item = self.found[i]
         pixels = item.image if item.image.dtype == torch.uint8 else _bytes(item.image)
         fitted = fit(pixels, self.data.fit, self.size)
         if self.data.dequantise:
             return transforms.dequantised(fitted, transforms.item_generator(0, 0, i)), item.label
         return transforms.signed(fitted), item.label
+
+    def first(self) -> Loaded:
+        """The first that can be read. ValueError if there is none."""
+        said = ""
+        for i in range(len(self)):
+            try:
+                return self[i]
+            except Unusable as error:
+                said = said or str(error)
+        raise ValueError(f"none of {len(self)} pictures can be read; the first: {said}")
 
 
 def open_pictures(data: Data, exp: Path, size: int) -> Pictures:

@@ -12,7 +12,7 @@ from undiffuse.app import machine
 from undiffuse.app.ddrm import degrade, method
 from undiffuse.app.ddrm.asked import Asked
 from undiffuse.app.ddrm.folder import Consent, Results
-from undiffuse.app.ddrm.pictures import Pictures, open_pictures, shuffled, some
+from undiffuse.app.ddrm.pictures import Loaded, Pictures, open_pictures, shuffled, some
 from undiffuse.app.ddrm.setup import Setup, find_setup
 from undiffuse.app.ddrm.weights import weights
 from undiffuse.app.events import Done, Event, Note, Progress
@@ -24,6 +24,7 @@ from undiffuse.core.images import to_unit
 from undiffuse.core.loop import sample
 from undiffuse.core.noise import SeededNoise, image_seeds
 from undiffuse.core.state import Denoise
+from undiffuse.data import Unusable
 from undiffuse.operators import SVDOperator
 from undiffuse.restore import Problem, measure
 
@@ -50,6 +51,7 @@ class Average:
     psnr: float  # mean over the pictures, of what each answer clamped to [0, 1] has
     count: int
     kept: int  # were there already
+    failed: tuple[str, ...]  # what is wrong with each picture that was passed over
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class _Experiment:
 def run(asked: Asked, consent: Consent) -> Iterator[Event]:
     """Restore the config's pictures into exp/image_samples/FOLDER; the result is an `Average`.
 
-    The same command again goes on where it was stopped. ValueError, before anything is written, for bad input.
+    The same command again goes on where it was stopped. A picture that cannot be read is told and passed over; its
+    number stays free. ValueError, before anything is written, for bad input.
     """
     setup, where = find_setup(asked.config)
     yield Note(
@@ -85,9 +88,19 @@ def run(asked: Asked, consent: Consent) -> Iterator[Event]:
     if kept:
         yield Note(f"{kept} of {len(order)} are there already")
     todo, batch = [n for n in range(len(order)) if n not in done], asked.batch or setup.batch
+    failed: list[str] = []
     for begin in range(0, len(todo), batch):
-        members = todo[begin : begin + batch]
-        for event in _batch(found, [order[n] for n in members]):
+        loaded: dict[int, Loaded] = {}
+        for n in todo[begin : begin + batch]:
+            try:
+                loaded[n] = found.pictures[order[n]]
+            except Unusable as error:
+                failed.append(f"{names[n]}: {error}")
+                yield Note(f"passed over {failed[-1]}")
+        if not loaded:
+            continue
+        members = list(loaded)
+        for event in _batch(found, [names[n] for n in members], list(loaded.values())):
             if isinstance(event, Progress):
                 steps = event.total * len(todo)
                 yield Progress(begin * event.total + event.done * len(members), steps, event.label)
@@ -100,7 +113,7 @@ def run(asked: Asked, consent: Consent) -> Iterator[Event]:
             results.save([first + n for n in members], pictures, about)
             done |= dict(zip(members, psnrs, strict=True))
             yield Note(f"{len(done)} of {len(order)}: PSNR {sum(done.values()) / len(done):.2f}")
-    yield Done(Average(asked.out, sum(done.values()) / len(done), len(done), kept))
+    yield Done(Average(asked.out, sum(done.values()) / len(done), len(done), kept, tuple(failed)))
 
 
 def _open(asked: Asked, setup: Setup) -> _Experiment:
@@ -167,7 +180,7 @@ def _check_labels(found: _Experiment) -> None:
         label_of(found.opened, str(label))
     elif own is not None and count is not None and len(own) > count:
         raise ValueError(f"pictures of {len(own)} classes, and the prior has {count}; give one with --label")
-    _labels(found, [found.pictures[0][1]])
+    _labels(found, [found.pictures.first()[1]])
 
 
 def _labels(found: _Experiment, own: list[int | None]) -> list[int] | None:
@@ -188,11 +201,10 @@ Pixels = tuple[Tensor, Tensor, Tensor]  # originals, y0, answers
 
 
 def _batch(
-    found: _Experiment, items: list[int]
+    found: _Experiment, names: list[str], loaded: list[Loaded]
 ) -> Iterator[Progress | tuple[Pixels, list[float], list[int | None]]]:
     """Steps, then what came out. Each picture's noise is its own, by its name."""
-    asked, names = found.asked, [found.pictures.name(i) for i in items]
-    loaded = [found.pictures[i] for i in items]
+    asked = found.asked
     clean, own = (
         torch.stack([pixels for pixels, _ in loaded]).to(found.device),
         [label for _, label in loaded],
