@@ -101,6 +101,20 @@ def test_a_converted_file_goes_into_a_folder(undiffuse, tmp_path):
     assert again.code == 2 and "exists already" in again.err
 
 
+def test_diffusers_go_into_a_new_or_empty_folder(undiffuse, tmp_path):
+    command = ("priors", "convert", published(tmp_path / "m.pt", ADM), tmp_path / "out", "--to", "diffusers")
+    command += ("--prior-options", SAID + ",size=16")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("kept")
+    refused = undiffuse(*command)
+    assert refused.code == 2 and "exists already" in refused.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+    (tmp_path / "out" / "mine").unlink()
+    done = undiffuse(*command)
+    assert done.code == 0, done.err
+    assert load(tmp_path / "out").config.network["head_channels"] == 16  # 32 channels in two heads
+
+
 def test_a_classifier_is_converted_too(undiffuse, tmp_path):
     path, out = published(tmp_path / "c.pt", CLASSIFIER), tmp_path / "c.safetensors"
     done = undiffuse("priors", "convert", path, out, "--prior-options", "head_channels=16,schedule=cosine")

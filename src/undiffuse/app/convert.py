@@ -35,7 +35,7 @@ class ConvertConfig(Options):
     """What `undiffuse priors convert` is told."""
 
     file: Path  # of any form, or a folder
-    out: Path  # a file, or a folder for it
+    out: Path  # a file, or a folder for it; for diffusers a new folder, or an empty one
     to: str = "undiffuse"
     prior_options: str | None = None
     precision: str = "fp32"  # that the weights are stored in
@@ -90,8 +90,9 @@ def _check(config: ConvertConfig) -> None:
         raise ValueError(f"--to {config.to}; expected {' or '.join(FORMS)}")
     if config.precision not in ("fp32", *PRECISIONS):
         raise ValueError(f"--precision {config.precision}; expected fp32, bf16 or fp16")
-    folder = config.to == "undiffuse" and config.out.suffix == ""
-    if config.out.exists() and not (folder and config.out.is_dir()):
+    here = config.out.is_dir()
+    free = config.out.suffix == "" if config.to == "undiffuse" else here and not any(config.out.iterdir())
+    if config.out.exists() and not (here and free):
         raise ValueError(f"'{config.out}' exists already; choose another name, or remove it")
     if config.to == "undiffuse" and config.out.suffix not in ("", ".safetensors"):
         raise ValueError(f"'{config.out}'; expected a name that ends in .safetensors, or a folder")

@@ -86,7 +86,10 @@ def inspect(
 def convert(
     file: Annotated[Path, typer.Argument(help="File of weights, run's folder, or folder of diffusers.")],
     out: Annotated[
-        Path, typer.Argument(help="New file (.safetensors), or a folder for it, or for diffusers.")
+        Path,
+        typer.Argument(
+            help="New file (.safetensors) or a folder for it; for diffusers a new or empty folder."
+        ),
     ],
     to: Annotated[
         str, typer.Option(help="undiffuse: one file that says all; or diffusers: a folder.")
