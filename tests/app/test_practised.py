@@ -7,9 +7,12 @@ import torch
 
 from tests.pictures import photograph
 from tests.small import PHOTO, changed, stored
+from undiffuse.app import presets
 from undiffuse.app.events import Done, Note
+from undiffuse.app.presets import builtin
 from undiffuse.app.priors import open_prior
 from undiffuse.app.restore import run
+from undiffuse.app.restore.task import candidates, prepare
 from undiffuse.checkpoints.native import MadeFor
 from undiffuse.config import RestoreConfig
 from undiffuse.core.images import write
@@ -97,3 +100,60 @@ def test_their_answers_are_not_photos_own():
         assert not torch.equal(
             open_prior("photo-fast").denoise(x, sigma), open_prior("photo").denoise(x, sigma)
         )
+
+
+@pytest.fixture
+def one_as_good(monkeypatch):
+    """Of the presets of photo-fast that for reductions with noise is as good as that of photo, and no other."""
+    as_good = "psnr", "reduction", (0.035, 0.15)
+    told = {"photo-fast": "photo"}
+    found = tuple(
+        one.model_copy(
+            update={"instead_of": told.get(one.prior) if (one.goal, one.task, one.noise) == as_good else None}
+        )
+        for one in builtin()
+    )
+    monkeypatch.setattr(presets, "builtin", lambda: found)
+
+
+@pytest.mark.parametrize(
+    "options, prior",
+    [
+        (dict(), "photo-fast"),
+        (dict(noise=0.0), "photo"),
+        (dict(degrade="deblur_gauss"), "photo"),
+        (dict(degrade="gray"), "photo"),  # of no kind that presets know
+        (dict(goal="perceptual"), "photo"),
+        (dict(draws=2), "photo"),
+        (dict(steps=2), "photo"),
+        (dict(algorithm="dpir"), "photo"),
+        (dict(prior="photo"), "photo"),
+        (dict(image=Path("gray.png")), "photo-gaussian"),
+    ],
+)
+def test_the_prior_auto(one_as_good, tmp_path, options, prior):
+    """photo; photo-fast where its preset is as good and no more is asked for; a closed form for other channels."""
+    picture = photograph(24, 32)
+    write(picture, tmp_path / "photo.png")
+    write(picture.mean(0, keepdim=True), tmp_path / "gray.png")
+    given = {"image": Path("photo.png"), "degrade": "sr2", "noise": 0.05, **options}
+    config = RestoreConfig(**{**given, "image": tmp_path / given["image"]})
+    opened = {}
+    task = prepare(config, opened)
+    assert (task.opened.name, task.config.prior) == (prior, prior)
+    assert prior in candidates(config) and set(opened) <= set(candidates(config))
+
+
+def test_a_folder_with_the_prior_auto_has_no_notes_of_practice(one_as_good, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("two").mkdir()
+    write(photograph(24, 32), Path("two/a.png"))
+    write(photograph(24, 32).mean(0, keepdim=True), Path("two/b.png"))
+    for number, options in enumerate([{}, {"algorithm": "dpir", "steps": 2}]):
+        config = RestoreConfig(
+            image=Path("two"), degrade="sr2", noise=0.05, out=Path(f"o{number}"), **options
+        )
+        events = list(run(config))
+        assert not any(isinstance(event, Note) and "made for" in event.text for event in events)
+        priors = {row["image"]: row["prior"] for row in events[-1].result.rows}
+        assert priors == {"a.png": "photo" if options else "photo-fast", "b.png": "photo-gaussian"}

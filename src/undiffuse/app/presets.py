@@ -49,6 +49,7 @@ class Preset(Options):
     steps: Annotated[int, pydantic.Field(ge=1, le=100_000)]  # noise levels
     grid: tuple[float, ...] | None = None
     draws: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 1
+    instead_of: str | None = None  # a prior that it is at least as good as, in fewer calls: `auto` takes it
     chosen_by: ChosenBy
 
     @pydantic.model_validator(mode="after")

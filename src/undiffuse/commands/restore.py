@@ -53,8 +53,8 @@ def restore(
     prior: Annotated[
         str,
         typer.Option(
-            help="A name of `undiffuse priors`, a file of weights, or a run's folder; auto: photo, or "
-            "photo-gaussian for pictures that have not 3 channels."
+            help="A name of `undiffuse priors`, a file of weights, or a run's folder; auto: photo, photo-fast "
+            "where it is as good, photo-gaussian for pictures that have not 3 channels."
         ),
     ] = "auto",
     prior_options: PriorOptions = None,

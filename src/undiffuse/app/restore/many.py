@@ -22,10 +22,10 @@ from undiffuse.app.restore.report import section, write_folder_report
 from undiffuse.app.restore.result import judge
 from undiffuse.app.restore.solve import alike, together
 from undiffuse.app.restore.task import (
-    AUTO,
     Priors,
     Task,
     asked_for,
+    candidates,
     check_prior,
     network_of_lpips,
     open_asked,
@@ -55,9 +55,8 @@ def run_folder(config: RestoreConfig) -> Iterator[Event]:
     names, left = pictures(config.image, config.out)
     device = machine.device(config.device)
     outputs.check_writable(config.out)
-    chosen = AUTO if config.prior == "auto" else (config.prior,)
     yield from announced(config.prior)
-    priors: Priors = {name: open_asked(config, name) for name in chosen}
+    priors: Priors = {name: open_asked(config, name) for name in candidates(config)}
     mark = settings(config, {name: _weights(opened) for name, opened in priors.items()})
     for opened in priors.values():
         check_prior(config, opened)

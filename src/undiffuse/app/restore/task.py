@@ -27,7 +27,7 @@ from undiffuse.priors import StationaryGaussian
 from undiffuse.registry import RESTORERS
 from undiffuse.restore import Problem
 
-AUTO = ("photo", "photo-gaussian")  # for pictures of 3 channels, and for others
+NETWORK, QUICK, CLOSED = "photo", "photo-fast", "photo-gaussian"  # what the prior `auto` may be
 Priors = dict[str, Opened]  # those a run has opened, by the name they were asked for
 
 
@@ -75,17 +75,43 @@ def prepare(config: RestoreConfig, priors: Priors, make: Build = operator) -> Ta
     measurement = open_measurement(config, make)
     config = measurement.config
     shape = measurement.problem.A.in_shape
-    if config.prior == "auto":
-        config = config.model_copy(update={"prior": AUTO[shape[0] != 3]})
-    opened = priors.get(config.prior) or priors.setdefault(config.prior, open_asked(config, config.prior))
+    name = _chosen_prior(config, measurement.problem, priors)
+    opened, config = _known(config, name, priors), config.model_copy(update={"prior": name})
     label = check_prior(config, opened)
     in_windows(opened, denoiser(opened), shape, config.window)  # refuses what the prior cannot take
     return Task(config, opened, label, measurement, choose(config, measurement.problem, opened))
 
 
+def candidates(config: RestoreConfig) -> tuple[str, ...]:
+    """The priors that its pictures may get, by name."""
+    if config.prior != "auto":
+        return (config.prior,)
+    asked = (config.preset, config.steps, config.eta, config.eta_b, config.label, config.classifier)
+    one = config.goal == "psnr" and config.draws == 1
+    plain = one and config.algorithm == "auto" and all(value is None for value in asked)
+    return (NETWORK, QUICK, CLOSED) if plain else (NETWORK, CLOSED)
+
+
+def _chosen_prior(config: RestoreConfig, problem: Problem, priors: Priors) -> str:
+    """A closed form for pictures that have not 3 channels; the network of few calls where it is as good; the other."""
+    if config.prior != "auto":
+        return config.prior
+    if problem.A.in_shape[0] != 3:
+        return CLOSED
+    if QUICK in candidates(config):
+        preset = preset_for(_known(config, QUICK, priors), problem, config.goal)
+        if preset is not None and preset.instead_of == NETWORK:
+            return QUICK
+    return NETWORK
+
+
+def _known(config: RestoreConfig, name: str, priors: Priors) -> Opened:
+    return priors.get(name) or priors.setdefault(name, open_asked(config, name))
+
+
 def open_asked(config: RestoreConfig, name: str) -> Opened:
-    """The prior of that name, as the settings want it. Of a folder's two priors only the network has a precision."""
-    closed = config.prior == "auto" and name == AUTO[1]
+    """The prior of that name, as the settings want it. Of those of `auto` only the networks have a precision."""
+    closed = config.prior == "auto" and name == CLOSED
     opened = open_prior(name, config.prior_options, "fp32" if closed else config.precision)
     return guided_by(opened, config.classifier, config.classifier_scale)
 
