@@ -39,6 +39,16 @@ class Layer:
         return self.received.shape[1]
 
 
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """All layers at one noise level, on the way from noise to a picture."""
+
+    sigma: float  # in [-1, 1] units
+    x: Tensor  # (C, H, W): the first picture as it is there
+    x0: Tensor  # (C, H, W): what the network takes it for
+    layers: tuple[Layer, ...]  # maps of the first picture; entropy and distance of all of them, (n, heads)
+
+
 def attention(
     net: nn.Module,
     call: Callable[[], T],

@@ -41,6 +41,26 @@ class Frame:
         return (centred @ self.axes.T).square().sum().item() / whole if whole > 0 else 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Trajectories of one prior in few dimensions, white - black = 1 where lengths mean something."""
+
+    label: str
+    sigmas: Tensor  # (T,) in [-1, 1] units
+    points: Tensor  # (T, n, dims)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """All priors in one frame."""
+
+    way: str  # pca, tsne or umap
+    dims: int
+    clouds: tuple[Cloud, ...]
+    axes: tuple[str, ...]  # what the axes are called
+    told: str  # how it was made, and what of it means something
+
+
 def pca(points: Tensor, dims: int = 3) -> Frame:
     """The frame of largest variance (Pearson 1901): eigenvectors of the covariance, in float64.
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from undiffuse.analysis.embedding import Frame
+from undiffuse.analysis.trajectory import Trajectories
+
 ROWS = 256  # of a matrix of distances at once
 
 
@@ -101,3 +104,42 @@ def accuracy(scores: Iterable[Tensor], labels: Sequence[int | None]) -> float:
         raise ValueError(f"scores of {len(guessed)} pictures for {len(labels)} labels; expected one row each")
     known = [(guess, label) for guess, label in zip(guessed, labels, strict=True) if label is not None]
     return sum(guess == label for guess, label in known) / len(known) if known else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The pictures of one prior at one scale."""
+
+    scale: float
+    trajectories: Trajectories
+    pictures: Tensor  # the first few, (P, C, H, W)
+    saturation: Saturation
+    diversity: float  # within classes, white - black = 1
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Where guidance pushes, at one level: what a scale of 2 adds to the estimate at unguided states."""
+
+    sigma: float  # [-1, 1] units
+    at: Tensor  # (n, k): the unguided estimates
+    push: Tensor  # (n, k)
+
+
+@dataclass(frozen=True, slots=True)
+class Guided:
+    """All that was drawn."""
+
+    name: str
+    drawn: tuple[Drawn, ...]  # by rising scale, 1 among them
+    fields: tuple[Field, ...]
+    frame: Frame  # of the estimates at scale 1
+    labels: tuple[int | None, ...]  # of the pictures
+    student: str | None = None
+    others: tuple[Drawn, ...] = ()  # of the student, at those scales that it knows
+
+    @property
+    def unguided(self) -> Drawn:
+        """At scale 1."""
+        return next(one for one in self.drawn if one.scale == 1)

@@ -1,8 +1,13 @@
 """How a number falls with the size of a network, over a range of sizes and between chosen ones."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
+
+from undiffuse.analysis.cost import Cost
+from undiffuse.metrics.features import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +50,60 @@ def spread_over(sizes: Sequence[float], count: int = 3) -> list[int]:
         return []
     low, high = math.log(min(sizes)), math.log(max(sizes))
     return nearest(sizes, [math.exp(low + (high - low) * i / max(1, count - 1)) for i in range(count)])
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """One prior: what it costs, and how far it is from the teacher."""
+
+    label: str
+    share: float  # parameters over the teacher's
+    cost: Cost  # of one call for one picture, as it is asked (guided: both halves)
+    calls: int  # for a picture
+    sigmas: Tensor  # (T,), levels that the teacher visits too
+    apart: Tensor  # (T, n): distance of the estimates to the teacher's, white - black = 1
+    energy: float  # energy distance of halves of the two sets, white - black = 1
+    features: Estimate  # kernel distance of the pictures to the reference's
+    pictures: Tensor  # (P, C, H, W)
+
+    @property
+    def end(self) -> float:
+        """Mean distance of the final pictures."""
+        return self.apart[-1].mean().item()
+
+    @property
+    def seconds(self) -> float:
+        """For a picture, drawn alone."""
+        return self.cost.seconds * self.calls
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All of them, the teacher first, then by size."""
+
+    members: tuple[Sized, ...]
+    energy_floor: float
+    another: float  # distance of two different pictures of the teacher, of one class
+    focus: tuple[float, float] | None
+    chosen: tuple[int, ...]  # of members
+    reference: str  # what features are compared with, in words
+    features: str
+
+    @property
+    def students(self) -> tuple[Sized, ...]:
+        """All but the teacher."""
+        return self.members[1:]
+
+    @property
+    def focused(self) -> list[Sized]:
+        """Students in the focus, all without one; smallest first."""
+        if self.focus is None:
+            return list(self.students)
+        return [self.students[i] for i in within([it.share for it in self.students], *self.focus)]
+
+
+def law_of(seen: Sequence[Sized], given: Callable[[Sized], float]) -> PowerLaw | None:
+    """The law of a measure over sizes; None for fewer than three different sizes, which any law fits."""
+    if len({it.share for it in seen}) < 3:
+        return None
+    return power_law([it.share for it in seen], [given(it) for it in seen])

@@ -4,9 +4,8 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
-from undiffuse.analysis.attention import Layer, attention
+from undiffuse.analysis.attention import Layer, Shot, attention
 from undiffuse.app.analyse import attention_figures
 from undiffuse.app.analyse.levels import shown
 from undiffuse.app.analyse.section import Cell, Section, Table
@@ -17,16 +16,6 @@ from undiffuse.app.sample.guided import Guidance
 from undiffuse.config.analyse.attention import AttentionConfig
 from undiffuse.core.state import State
 from undiffuse.networks import Photo
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """All layers at one level, on the way from noise to a picture."""
-
-    sigma: float  # in [-1, 1] units
-    x: Tensor  # (C, H, W): the first picture as it is there
-    x0: Tensor  # (C, H, W): what the network takes it for
-    layers: tuple[Layer, ...]  # maps of the first picture; entropy and distance of all of them, (n, heads)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,27 +1,24 @@
 """Figures of `undiffuse analyse attention` by noise level: how spread it is, and how far it reaches."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from undiffuse.analysis.attention import Layer
+from undiffuse.analysis.attention import Layer, Shot
 from undiffuse.app.analyse.draw import INK, finish, frame, ramp, sigma_axis
 from undiffuse.app.analyse.section import Cell, Figure, Table
-
-if TYPE_CHECKING:
-    from undiffuse.app.analyse.attention import Shot
 
 MARKERS = "osD^vP"
 
 
-def figures(shots: "Sequence[Shot]") -> list[Figure]:
+def figures(shots: Sequence[Shot]) -> list[Figure]:
     """To be called inside `draw.style`."""
     return [_entropy(shots), _distance(shots)]
 
 
-def _entropy(shots: "Sequence[Shot]") -> Figure:
+def _entropy(shots: Sequence[Shot]) -> Figure:
     canvas, axes = frame(7.6, 4.2)
     _curves(axes, shots, lambda one: one.entropy)
     axes.axhline(1, color=INK, linewidth=1, linestyle=":")
@@ -35,7 +32,7 @@ def _entropy(shots: "Sequence[Shot]") -> Figure:
     return finish(canvas, "entropy", "Entropy of attention", caption, table)
 
 
-def _distance(shots: "Sequence[Shot]") -> Figure:
+def _distance(shots: Sequence[Shot]) -> Figure:
     canvas, axes = frame(7.6, 4.2)
     _curves(axes, shots, lambda one: one.distance)
     for even in sorted({round(one.even_distance, 6) for one in shots[0].layers}):
@@ -50,7 +47,7 @@ def _distance(shots: "Sequence[Shot]") -> Figure:
     return finish(canvas, "distance", "Distance of attention", caption, table)
 
 
-def _curves(axes: Any, shots: "Sequence[Shot]", of: Callable[[Layer], Tensor]) -> None:
+def _curves(axes: Any, shots: Sequence[Shot], of: Callable[[Layer], Tensor]) -> None:
     layers = shots[0].layers
     sigmas = [shot.sigma / 2 for shot in shots]
     for number, colour in enumerate(ramp(len(layers))):
@@ -72,7 +69,7 @@ def _name(layer: Layer) -> str:
     return f"{layer.name}, {layer.size[0]}x{layer.size[1]}"
 
 
-def _numbers(name: str, shots: "Sequence[Shot]", of: Callable[[Layer], Tensor], unit: str) -> Table:
+def _numbers(name: str, shots: Sequence[Shot], of: Callable[[Layer], Tensor], unit: str) -> Table:
     """A row for each layer, head and level: mean over pictures."""
     rows: list[tuple[Cell, ...]] = []
     for shot in shots:

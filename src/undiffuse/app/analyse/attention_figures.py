@@ -1,19 +1,16 @@
 """Figures of `undiffuse analyse attention`: maps over the picture."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from undiffuse.analysis.attention import Layer
+from undiffuse.analysis.attention import Layer, Shot
 from undiffuse.app.analyse import attention_curves
 from undiffuse.app.analyse.draw import OKABE_ITO, finish, frame, style
 from undiffuse.app.analyse.section import Cell, Figure, Table
 from undiffuse.core.images import to_bytes
-
-if TYPE_CHECKING:
-    from undiffuse.app.analyse.attention import Shot
 
 HEADS = 8  # that are shown one by one
 SIDE = 1.25  # inches of a picture
@@ -25,7 +22,7 @@ Row = tuple[str, list[Tensor]]  # what it is, and a map (h, w) for each level, 1
 
 
 def figures(
-    shots: "Sequence[Shot]", queries: Sequence[tuple[int, int]], most: int, layer: str | None
+    shots: Sequence[Shot], queries: Sequence[tuple[int, int]], most: int, layer: str | None
 ) -> tuple[Figure, ...]:
     """Maps of `most` layers, the heads of `layer`, and two curves. ValueError for a layer that there is none of."""
     first = shots[0].layers
@@ -50,7 +47,7 @@ def number_of(layers: Sequence[Layer], name: str | None) -> int:
     return names.index(name)
 
 
-def _received(shots: "Sequence[Shot]", chosen: list[int]) -> Figure:
+def _received(shots: Sequence[Shot], chosen: list[int]) -> Figure:
     rows = [
         (_title(shots[0].layers[i]), [shot.layers[i].received[0].mean(0) for shot in shots]) for i in chosen
     ]
@@ -62,7 +59,7 @@ def _received(shots: "Sequence[Shot]", chosen: list[int]) -> Figure:
     return _maps("received", "Attention that each pixel receives", caption, shots, rows)
 
 
-def _query(shots: "Sequence[Shot]", chosen: list[int], number: int, pixel: tuple[int, int]) -> Figure:
+def _query(shots: Sequence[Shot], chosen: list[int], number: int, pixel: tuple[int, int]) -> Figure:
     rows: list[Row] = []
     for i in chosen:
         maps = [_relative(shot.layers[i].queries[0, :, number].mean(0)) for shot in shots]
@@ -76,7 +73,7 @@ def _query(shots: "Sequence[Shot]", chosen: list[int], number: int, pixel: tuple
     return _maps(f"from_{row}_{column}", title, caption, shots, rows, pixel)
 
 
-def _heads(shots: "Sequence[Shot]", at: int, pixel: tuple[int, int]) -> Figure:
+def _heads(shots: Sequence[Shot], at: int, pixel: tuple[int, int]) -> Figure:
     layer = shots[0].layers[at]
     count = min(HEADS, layer.heads)
     rows = [
@@ -111,7 +108,7 @@ def _maps(
     name: str,
     title: str,
     caption: str,
-    shots: "Sequence[Shot]",
+    shots: Sequence[Shot],
     rows: list[Row],
     cross: tuple[int, int] | None = None,
 ) -> Figure:
@@ -142,7 +139,7 @@ def _maps(
     return finish(canvas, name, title, caption, _maps_csv(name, shots, rows), wide=True)
 
 
-def _maps_csv(name: str, shots: "Sequence[Shot]", rows: list[Row]) -> Table:
+def _maps_csv(name: str, shots: Sequence[Shot], rows: list[Row]) -> Table:
     """A row for each pixel of each map."""
     cells: list[tuple[Cell, ...]] = []
     for label, maps in rows:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from undiffuse.analysis.embedding import MISSING, Frame, pca, tsne, umap
+from undiffuse.analysis.embedding import MISSING, Cloud, Embedding, Frame, pca, tsne, umap
 from undiffuse.analysis.trajectory import Sketch, Trajectories
 from undiffuse.app.analyse import embedding_figures, interactive, store
 from undiffuse.app.analyse.section import Attachment, Figure
@@ -21,26 +21,6 @@ AXES = 20  # of the frame: what is stored, and the curve of explained variance
 FITTED = 2048  # points that a frame is fitted on, evenly over levels and pictures
 LOW = 0.5  # share of the variance below which a reader is warned
 LEVELS, PICTURES = 8, 30  # of each prior, that t-SNE and UMAP see: their time grows with the square
-
-
-@dataclass(frozen=True, slots=True)
-class Cloud:
-    """Trajectories of one prior in few dimensions, white - black = 1 where lengths mean something."""
-
-    label: str
-    sigmas: Tensor  # (T,) in [-1, 1] units
-    points: Tensor  # (T, n, dims)
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """All priors in one frame."""
-
-    way: Way
-    dims: int
-    clouds: tuple[Cloud, ...]
-    axes: tuple[str, ...]  # what the axes are called
-    told: str  # how it was made, and what of it means something
 
 
 @dataclass(frozen=True, slots=True)

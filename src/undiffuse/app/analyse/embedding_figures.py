@@ -1,15 +1,12 @@
 """Figures of trajectories in few dimensions."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from undiffuse.analysis.embedding import Frame
+from undiffuse.analysis.embedding import Cloud, Embedding, Frame
 from undiffuse.app.analyse import draw
 from undiffuse.app.analyse.interactive import WAYS
 from undiffuse.app.analyse.section import Cell, Figure, Table
-
-if TYPE_CHECKING:
-    from undiffuse.app.analyse.embedding import Cloud, Embedding
 
 LINES = 12  # pictures whose way is drawn as a line; of all the ends are dots
 WORDS = {
@@ -18,13 +15,13 @@ WORDS = {
 }
 
 
-def figures(made: "Sequence[Embedding]", of: str) -> tuple[Figure, ...]:
+def figures(made: Sequence[Embedding], of: str) -> tuple[Figure, ...]:
     """One for each way and number of dimensions."""
     with draw.style():
         return tuple(_one(it, of) for it in made)
 
 
-def _one(it: "Embedding", of: str) -> Figure:
+def _one(it: Embedding, of: str) -> Figure:
     flat = it.dims == 2
     figure, panel = draw.frame(6.4, 5.4, subplot_kw={} if flat else {"projection": "3d"})
     for number, cloud in enumerate(it.clouds):
@@ -49,7 +46,7 @@ def _one(it: "Embedding", of: str) -> Figure:
     return draw.finish(figure, f"{it.way}_{it.dims}d", title, caption, _table(it, title))
 
 
-def _draw(panel: Any, cloud: "Cloud", look: dict[str, Any], flat: bool, number: int) -> None:
+def _draw(panel: Any, cloud: Cloud, look: dict[str, Any], flat: bool, number: int) -> None:
     points = cloud.points
     for i in range(min(LINES, points.shape[1])):
         way = points[:, i].T.tolist()
@@ -72,7 +69,7 @@ def _plain_box(panel: Any, numbered: bool) -> None:
             axis.set_ticklabels([])
 
 
-def _table(it: "Embedding", title: str) -> Table:
+def _table(it: Embedding, title: str) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for cloud in it.clouds:
         for level, sigma in enumerate(cloud.sigmas.tolist()):

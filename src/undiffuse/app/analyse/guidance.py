@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from undiffuse.analysis.embedding import Frame, pca
 from undiffuse.analysis.geometry import rms
-from undiffuse.analysis.guidance import Saturation, Saturations, accuracy, diversity
+from undiffuse.analysis.guidance import Drawn, Field, Guided, Saturations, accuracy, diversity
 from undiffuse.analysis.trajectory import Recorder, Sketch, Trajectories, fitting, together
 from undiffuse.app.analyse import guidance_figures
 from undiffuse.app.analyse.judged import Judge, check_labels, open_judge
@@ -24,45 +24,6 @@ from undiffuse.core.state import State
 PICTURES = 8  # of the grid
 FIELDS = (4.0, 1.0, 0.25)  # noise levels of the field of pushes, white - black = 1
 AXES, FITTED, LOW = 2, 2048, 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """The pictures of one prior at one scale."""
-
-    scale: float
-    trajectories: Trajectories
-    pictures: Tensor  # the first few, (P, C, H, W)
-    saturation: Saturation
-    diversity: float  # within classes, white - black = 1
-    accuracy: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """Where guidance pushes, at one level: what a scale of 2 adds to the estimate at unguided states."""
-
-    sigma: float  # [-1, 1] units
-    at: Tensor  # (n, k): the unguided estimates
-    push: Tensor  # (n, k)
-
-
-@dataclass(frozen=True, slots=True)
-class Guided:
-    """All that was drawn."""
-
-    name: str
-    drawn: tuple[Drawn, ...]  # by rising scale, 1 among them
-    fields: tuple[Field, ...]
-    frame: Frame  # of the estimates at scale 1
-    labels: tuple[int | None, ...]  # of the pictures
-    student: str | None = None
-    others: tuple[Drawn, ...] = ()  # of the student, at those scales that it knows
-
-    @property
-    def unguided(self) -> Drawn:
-        """At scale 1."""
-        return next(one for one in self.drawn if one.scale == 1)
 
 
 def analyse(config: GuidanceConfig) -> Iterator[Event]:

@@ -1,13 +1,13 @@
 """The figures of `undiffuse analyse guidance`, and its table."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from undiffuse.analysis.geometry import distance, rms
-from undiffuse.analysis.guidance import similarity, unrelated
+from undiffuse.analysis.guidance import Drawn, Guided, similarity, unrelated
 from undiffuse.app.analyse.draw import (
     INK,
     OKABE_ITO,
@@ -22,14 +22,11 @@ from undiffuse.app.analyse.draw import (
 from undiffuse.app.analyse.section import Cell, Figure, Table
 from undiffuse.app.analyse.trajectory_measures import common
 
-if TYPE_CHECKING:
-    from undiffuse.app.analyse.guidance import Drawn, Guided
-
 UNIT = "white - black = 1"
 LINES = 6  # trajectories that are drawn whole
 
 
-def draw(found: "Guided") -> tuple[Figure, ...]:
+def draw(found: Guided) -> tuple[Figure, ...]:
     """The six figures, those of a field and of a student where there is one, and the numbers by scale."""
     with style():
         figures = [in_one_frame(found)]
@@ -46,7 +43,7 @@ def draw(found: "Guided") -> tuple[Figure, ...]:
     return tuple(figures)
 
 
-def numbers(found: "Guided") -> Table:
+def numbers(found: Guided) -> Table:
     """A row for each scale, of the student too."""
     rows: list[tuple[Cell, ...]] = []
     for name, drawn in _runs(found):
@@ -72,29 +69,29 @@ def numbers(found: "Guided") -> Table:
     return Table("scales", "By scale", columns, rows, caption)
 
 
-def _runs(found: "Guided") -> list[tuple[str, "tuple[Drawn, ...]"]]:
+def _runs(found: Guided) -> list[tuple[str, "tuple[Drawn, ...]"]]:
     return [(found.name, found.drawn)] + ([(found.student, found.others)] if found.student else [])
 
 
-def _looks(found: "Guided") -> dict[float, Any]:
+def _looks(found: Guided) -> dict[float, Any]:
     """A colour a scale, rising from dark to light; 1 in the text's."""
     guided = [one.scale for one in found.drawn if one.scale != 1]
     return {1.0: INK, **dict(zip(guided, ramp(len(guided), "plasma"), strict=True))}
 
 
-def _axes_named(axes: Any, found: "Guided", *, ylabel: bool = True) -> None:
+def _axes_named(axes: Any, found: Guided, *, ylabel: bool = True) -> None:
     shares = [f"{100 * share:.0f} %" for share in found.frame.explained.tolist()]
     axes.set_xlabel(f"axis 1 ({shares[0]})")
     if ylabel:
         axes.set_ylabel(f"axis 2 ({shares[1]})")
 
 
-def _placed(found: "Guided", points: Tensor) -> Tensor:
+def _placed(found: Guided, points: Tensor) -> Tensor:
     """(..., k) -> (..., 2): root mean squares over a picture's numbers, white - black = 1."""
     return found.frame(points) / 2 / math.sqrt(points.shape[-1])
 
 
-def in_one_frame(found: "Guided") -> Figure:
+def in_one_frame(found: Guided) -> Figure:
     """All scales in the frame of the unguided one."""
     figure, axes = frame(7.2, 5.4)
     looks, rows = _looks(found), list[tuple[Cell, ...]]()
@@ -121,7 +118,7 @@ def in_one_frame(found: "Guided") -> Figure:
     )
 
 
-def pairs(found: "Guided") -> Figure:
+def pairs(found: Guided) -> Figure:
     """Guided beside unguided, a panel a scale."""
     guided = [one for one in found.drawn if one.scale != 1]
     columns = min(3, len(guided))
@@ -159,7 +156,7 @@ def pairs(found: "Guided") -> Figure:
     )
 
 
-def grid(found: "Guided") -> Figure:
+def grid(found: Guided) -> Figure:
     """Final pictures: rows of scales, columns of noise."""
     runs = [(name, one) for name, drawn in _runs(found) for one in drawn]
     columns = found.drawn[0].pictures.shape[0]
@@ -193,7 +190,7 @@ def grid(found: "Guided") -> Figure:
     )
 
 
-def _moved(found: "Guided") -> list[tuple[Cell, ...]]:
+def _moved(found: Guided) -> list[tuple[Cell, ...]]:
     """How far each final picture is from the same prior's at scale 1."""
     rows: list[tuple[Cell, ...]] = []
     for name, drawn in _runs(found):
@@ -204,7 +201,7 @@ def _moved(found: "Guided") -> list[tuple[Cell, ...]]:
     return rows
 
 
-def alike(found: "Guided") -> Figure:
+def alike(found: Guided) -> Figure:
     """Similarity and distance to the unguided trajectory by level."""
     figure, panels = frame(9.6, 4.2, 1, 2)
     (left, right), looks, rows = panels[0], _looks(found), list[tuple[Cell, ...]]()
@@ -255,7 +252,7 @@ def _banded(axes: Any, sigmas: Tensor, values: Tensor, colour: Any, label: str) 
     axes.fill_between(x, low.numpy(), high.numpy(), color=colour, alpha=0.15, linewidth=0)
 
 
-def field(found: "Guided") -> Figure:
+def field(found: Guided) -> Figure:
     """Where guidance pushes, in the frame."""
     count = len(found.fields)
     figure, panels = frame(3.5 * count + 0.6, 3.9, 1, max(2, count), sharex=True, sharey=True)
@@ -300,17 +297,17 @@ def field(found: "Guided") -> Figure:
     )
 
 
-def _in_frame(found: "Guided", vectors: Tensor) -> Tensor:
+def _in_frame(found: Guided, vectors: Tensor) -> Tensor:
     """A difference of points along the axes."""
     return vectors.to(found.frame.axes) @ found.frame.axes.T / 2 / math.sqrt(vectors.shape[-1])
 
 
-def _span(found: "Guided") -> float:
+def _span(found: Guided) -> float:
     ends = _placed(found, found.unguided.trajectories.states[-1])
     return (ends.amax(0) - ends.amin(0)).max().item() or 1.0
 
 
-def beside_student(found: "Guided") -> Figure:
+def beside_student(found: Guided) -> Figure:
     """Distance of the student from its teacher by level, and of the ends by scale."""
     figure, panels = frame(9.6, 4.2, 1, 2)
     (left, right), looks, rows = panels[0], _looks(found), list[tuple[Cell, ...]]()
@@ -362,7 +359,7 @@ def beside_student(found: "Guided") -> Figure:
     )
 
 
-def by_scale(found: "Guided") -> Figure:
+def by_scale(found: Guided) -> Figure:
     """The numbers of the table."""
     measured = any(one.accuracy is not None for one in found.drawn)
     count = 3 if measured else 2

@@ -3,13 +3,11 @@
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from undiffuse.analysis.embedding import Cloud, Embedding
 from undiffuse.app.analyse.draw import line_style
 from undiffuse.app.outputs import save_bytes
-
-if TYPE_CHECKING:
-    from undiffuse.app.analyse.embedding import Cloud, Embedding
 
 GREY = "#888888"  # is read on white and on black
 INKED = "#8a8a8a"  # the reference, whose colour elsewhere is that of the text
@@ -30,7 +28,7 @@ hides a prior; a point tells its prior, picture and noise level.</p>
 """
 
 
-def writer(made: "Sequence[Embedding]", of: str) -> Callable[[Path], None]:
+def writer(made: Sequence[Embedding], of: str) -> Callable[[Path], None]:
     """What writes the page."""
 
     def write(path: Path) -> None:
@@ -39,7 +37,7 @@ def writer(made: "Sequence[Embedding]", of: str) -> Callable[[Path], None]:
     return write
 
 
-def page(made: "Sequence[Embedding]", of: str) -> str:
+def page(made: Sequence[Embedding], of: str) -> str:
     """All embeddings below each other, and plotly.js once. Needs plotly."""
     from plotly.io import to_html
 
@@ -54,7 +52,7 @@ def page(made: "Sequence[Embedding]", of: str) -> str:
     return "".join(parts) + "</body></html>\n"
 
 
-def _figure(it: "Embedding") -> Any:
+def _figure(it: Embedding) -> Any:
     from plotly.graph_objects import Figure
 
     figure = Figure()
@@ -76,7 +74,7 @@ def _figure(it: "Embedding") -> Any:
     return figure
 
 
-def _trace(cloud: "Cloud", number: int, dims: int) -> Any:
+def _trace(cloud: Cloud, number: int, dims: int) -> Any:
     """All ways of one prior as one line with gaps, its last points larger."""
     from plotly.graph_objects import Scatter, Scatter3d
 

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from undiffuse.analysis.bands import Band, Split, compared, deviation, residual, split
+from undiffuse.analysis.bands import Band, split
 from undiffuse.analysis.calibration import curve, places
-from undiffuse.analysis.moves import Move, followed
+from undiffuse.analysis.moves import followed
+from undiffuse.analysis.trace import Trace
 from undiffuse.app import machine
 from undiffuse.app.analyse import restore_figures
 from undiffuse.app.analyse.calibrated import Curves, on_exact_prior
@@ -25,39 +26,7 @@ from undiffuse.restore import Problem
 from undiffuse.restore.certificate import chi_squared_quantile
 
 SHOWN = 6  # columns of pictures
-ROUNDINGS = 64  # of x: moves are differences of such, and transforms add a few roundings of their own
 QUANTITIES = ("prior", "data", "cosine", "share", "before", "after", "error_before", "error_after")
-
-
-@dataclass(slots=True)
-class Trace:
-    """What is kept of all steps: numbers by step and band, and a few pictures of the first draw."""
-
-    sigmas: list[float]  # that the network was asked at, [-1, 1] units
-    by: Split
-    sums: dict[str, Tensor] = field(default_factory=dict)  # (steps, K): over draws, of what is not nan
-    counts: dict[str, Tensor] = field(default_factory=dict)
-    ratio: Tensor | None = (
-        None  # (steps, 2): |y - A x|^2 / (m sigma_y^2) of answer and estimate, summed over draws
-    )
-    pictures: dict[int, tuple[Tensor, Tensor, Tensor | None, Tensor]] = field(default_factory=dict)
-    draws: list[Tensor] = field(default_factory=list)
-
-    def add(self, step: int, name: str, values: Tensor) -> None:
-        """values (B, K) of one step; squares of what is a root mean square."""
-        rows, known = len(self.sigmas), values.isfinite()
-        for table, new in ((self.sums, values.nan_to_num(0, 0, 0)), (self.counts, known.double())):
-            table.setdefault(name, torch.zeros(rows, values.shape[1], dtype=torch.float64))[step] += new.sum(
-                0
-            ).cpu()
-
-    def mean(self, name: str) -> Tensor:
-        """(steps, K): nan where there was nothing."""
-        return self.sums[name] / self.counts[name]
-
-    def size(self, name: str) -> Tensor:
-        """(steps, K): root mean square over the draws, white - black = 1."""
-        return self.mean(name).sqrt() / 2
 
 
 def analyse(config: RestoreAnalysisConfig) -> Iterator[Event]:
@@ -73,7 +42,7 @@ def analyse(config: RestoreAnalysisConfig) -> Iterator[Event]:
     yield from (Note(note) for note in redone.notes)
     yield Note(task.asked())
     device = machine.device(config.device)
-    trace = Trace(task.method.sigmas[:-1].tolist(), split(task.problem.A, config.bands))
+    trace = Trace(task.problem.A, split(task.problem.A, config.bands), task.method.sigmas[:-1].tolist())
     extra = config.exact if task.config.draws > 1 else 0
     total = task.config.draws * len(trace.sigmas)
     yield from _follow(task, trace, device, total)
@@ -108,9 +77,9 @@ def _follow(task: Task, trace: Trace, device: torch.device, total: int) -> Itera
 
             moves = followed(make, denoise, A, given.y, noise, x, method.sigmas)
             for step, move in enumerate(moves):
-                _keep(trace, step, move, given, reference)
+                trace.keep(step, move, given.y, given.sigma_y, reference)
                 if begun == 0 and step in kept:
-                    trace.pictures[step] = _first(move)
+                    trace.show(step, move)
                 x = move.state.x
                 yield Progress(
                     begun * len(trace.sigmas) + (step + 1) * len(seeds), total, task.config.image.name
@@ -120,31 +89,6 @@ def _follow(task: Task, trace: Trace, device: torch.device, total: int) -> Itera
             trace.draws.append(x.cpu())
     finally:
         A.to("cpu")
-
-
-def _keep(trace: Trace, step: int, move: Move, problem: Problem, reference: Tensor | None) -> None:
-    rounding = ROUNDINGS * torch.finfo(move.data.dtype).eps * max(1.0, trace.sigmas[step])
-    parts = compared(trace.by, move.prior, move.data, floor=rounding)
-    trace.add(step, "prior", parts.prior.square())
-    trace.add(step, "data", parts.data.square())
-    trace.add(step, "cosine", parts.cosine)
-    trace.add(step, "share", parts.share)
-    sizes = {"before": move.answer, "after": move.estimate}
-    for name, x in sizes.items():
-        left = residual(trace.by, x, problem.y, problem.sigma_y)
-        trace.add(step, name, left if problem.sigma_y > 0 else left.square())
-        if reference is not None:
-            trace.add(step, f"error_{name}", deviation(trace.by, x, reference).square())
-    if trace.ratio is None:
-        trace.ratio = torch.zeros(len(trace.sigmas), 2, dtype=torch.float64)
-    for column, x in enumerate(sizes.values()):
-        left = (problem.y - problem.A(x)).double().square().sum()
-        trace.ratio[step, column] += left.item() / (problem.A.measurements * (problem.sigma_y or 1) ** 2)
-
-
-def _first(move: Move) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    prior = None if move.prior is None else move.prior[0].float().cpu()
-    return move.answer[0].float().cpu(), move.estimate[0].float().cpu(), prior, move.data[0].float().cpu()
 
 
 def _chosen(steps: int) -> list[int]:

@@ -1,24 +1,22 @@
 """The figures of `undiffuse analyse restore`."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
+from undiffuse.analysis.trace import Trace
 from undiffuse.app.analyse.calibrated import Curves
 from undiffuse.app.analyse.draw import INK, finish, frame, line_style, ramp, sigma_axis, style
 from undiffuse.app.analyse.section import Cell, Figure, Table
 from undiffuse.app.restore.task import Task
-
-if TYPE_CHECKING:
-    from undiffuse.app.analyse.restore import Trace
 
 LEAST = 1e-5  # of a residual axis: what lies below is 0 up to rounding
 UNSEEN = {"color": INK, "linestyle": "--", "marker": "s"}
 
 
 def draw(
-    trace: "Trace", steps: list[int], table: Table, ratio: Table, task: Task, curves: Curves
+    trace: Trace, steps: list[int], table: Table, ratio: Table, task: Task, curves: Curves
 ) -> tuple[Figure, ...]:
     """All of them; that of error bars only where there are curves."""
     with style():
@@ -32,7 +30,7 @@ def draw(
     return tuple(found)
 
 
-def _lines(trace: "Trace") -> list[dict[str, Any]]:
+def _lines(trace: Trace) -> list[dict[str, Any]]:
     """A style a band: in order of s from dark to light, the null space dashed in the text's colour."""
     seen = [band for band in trace.by.bands if not band.unseen]
     markers = "o^vDP*<>ph1234+x"
@@ -42,7 +40,7 @@ def _lines(trace: "Trace") -> list[dict[str, Any]]:
     return styles + [UNSEEN] * (len(trace.by.bands) - len(seen))
 
 
-def _plotted(axes: Any, trace: "Trace", steps: list[int], values: Tensor, *, log: bool = False) -> None:
+def _plotted(axes: Any, trace: Trace, steps: list[int], values: Tensor, *, log: bool = False) -> None:
     levels = [trace.sigmas[step] / 2 for step in steps]
     for k, (band, look) in enumerate(zip(trace.by.bands, _lines(trace), strict=True)):
         found = [values[step, k].item() for step in steps]
@@ -71,7 +69,7 @@ def _below(figure: Any, axes: Any, columns: int = 3) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def moves(trace: "Trace", steps: list[int], table: Table) -> Figure:
+def moves(trace: Trace, steps: list[int], table: Table) -> Figure:
     """How far each moved the estimate."""
     figure, ((left, right),) = frame(9.6, 4.4, 1, 2, sharey=True)
     for axes, name, title in ((left, "prior", "moved by the prior"), (right, "data", "moved by the data")):
@@ -92,7 +90,7 @@ def moves(trace: "Trace", steps: list[int], table: Table) -> Figure:
     )
 
 
-def shares(trace: "Trace", steps: list[int], table: Table) -> Figure:
+def shares(trace: Trace, steps: list[int], table: Table) -> Figure:
     """Who moved it, as a map of bands and steps."""
     figure, axes = frame(6.4, 1.9 + 0.4 * len(trace.by.bands))
     values = trace.mean("share")[steps].T.numpy()
@@ -116,7 +114,7 @@ def shares(trace: "Trace", steps: list[int], table: Table) -> Figure:
     )
 
 
-def cosines(trace: "Trace", steps: list[int], table: Table) -> Figure:
+def cosines(trace: Trace, steps: list[int], table: Table) -> Figure:
     """Whether they agree."""
     figure, axes = frame(6.4, 4.4)
     _plotted(axes, trace, steps, trace.mean("cosine"))
@@ -163,7 +161,7 @@ def residuals(table: Table, sigma_y: float) -> Figure:
     return finish(figure, "residual", "Does the estimate explain the data?", said, table)
 
 
-def errors(trace: "Trace", steps: list[int], table: Table) -> Figure:
+def errors(trace: Trace, steps: list[int], table: Table) -> Figure:
     """Against the reference."""
     figure, ((left, right),) = frame(9.6, 4.4, 1, 2, sharey=True)
     for axes, name, title in (
@@ -211,7 +209,7 @@ def calibration(curves: Curves) -> Figure:
     )
 
 
-def strip(trace: "Trace") -> Figure:
+def strip(trace: Trace) -> Figure:
     """The first draw on its way."""
     chosen = sorted(trace.pictures)
     rows = ("the prior's answer", "moved by the prior", "moved by the data", "after the data")

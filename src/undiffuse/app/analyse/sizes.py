@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from undiffuse.analysis.cost import Cost, cost
 from undiffuse.analysis.ensembles import energy_distance, floor
 from undiffuse.analysis.geometry import distance
 from undiffuse.analysis.guidance import unrelated
-from undiffuse.analysis.sizes import nearest, spread_over, within
+from undiffuse.analysis.sizes import Measured, Sized, law_of, nearest, spread_over, within
 from undiffuse.analysis.trajectory import Recorder, Sketch, Trajectories, fitting, together
 from undiffuse.app.analyse import sizes_figures
 from undiffuse.app.analyse.featured import Features, open_features
@@ -24,52 +24,9 @@ from undiffuse.app.events import Done, Event, Note, Progress
 from undiffuse.app.train.folder import CONFIG
 from undiffuse.config.analyse.sizes import SizesConfig
 from undiffuse.config.train import read_train
-from undiffuse.metrics.features import Estimate, kid
+from undiffuse.metrics.features import kid
 
 PICTURES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Sized:
-    """One prior: what it costs, and how far it is from the teacher."""
-
-    label: str
-    share: float  # parameters over the teacher's
-    cost: Cost  # of one call for one picture, as it is asked (guided: both halves)
-    calls: int  # for a picture
-    sigmas: Tensor  # (T,), levels that the teacher visits too
-    apart: Tensor  # (T, n): distance of the estimates to the teacher's, white - black = 1
-    energy: float  # energy distance of halves of the two sets, white - black = 1
-    features: Estimate  # kernel distance of the pictures to the reference's
-    pictures: Tensor  # (P, C, H, W)
-
-    @property
-    def end(self) -> float:
-        """Mean distance of the final pictures."""
-        return self.apart[-1].mean().item()
-
-    @property
-    def seconds(self) -> float:
-        """For a picture, drawn alone."""
-        return self.cost.seconds * self.calls
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """All of them, the teacher first, then by size."""
-
-    members: tuple[Sized, ...]
-    energy_floor: float
-    another: float  # distance of two different pictures of the teacher, of one class
-    focus: tuple[float, float] | None
-    chosen: tuple[int, ...]  # of members
-    reference: str  # what features are compared with, in words
-    features: str
-
-    @property
-    def students(self) -> tuple[Sized, ...]:
-        """All but the teacher."""
-        return self.members[1:]
 
 
 def analyse(config: SizesConfig) -> Iterator[Event]:
@@ -236,23 +193,15 @@ def section(found: Measured, notes: list[str]) -> Section:
     return Section("sizes", "Sizes and what they give", summary(found), figures, tables, tuple(notes), facts)
 
 
-def focused(found: Measured) -> list[Sized]:
-    """Students in the focus, all without one; smallest first."""
-    students = found.students
-    if found.focus is None:
-        return list(students)
-    return [students[i] for i in within([it.share for it in students], *found.focus)]
-
-
 def _law(found: Measured, name: str) -> dict[str, float] | None:
-    seen = focused(found)
-    law = sizes_figures.fitted(seen, lambda it: getattr(it, name))
+    seen = found.focused
+    law = law_of(seen, lambda it: getattr(it, name))
     return None if law is None else {"exponent": law.exponent, "factor": law.factor, "error": law.error}
 
 
 def summary(found: Measured) -> str:
     """What the smallest and the largest of the focus give."""
-    seen = focused(found)
+    seen = found.focused
     ends = [seen[0], seen[-1]] if len(seen) > 1 else seen[:1]
     words = [
         f"{it.label} has {100 * it.share:.3g} % of the teacher's parameters and ends {it.end:.3g} from its pictures"

@@ -1,15 +1,11 @@
 """The figures and tables of `undiffuse analyse sizes`."""
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from undiffuse.analysis.sizes import PowerLaw, power_law
+from undiffuse.analysis.sizes import Measured, Sized, law_of
 from undiffuse.app.analyse.draw import INK, finish, frame, line_style, plain_log, ramp, sigma_axis, style
 from undiffuse.app.analyse.section import Cell, Figure, Table
-
-if TYPE_CHECKING:
-    from undiffuse.app.analyse.sizes import Measured, Sized
 
 UNIT = "white - black = 1"
 COSTS = (
@@ -24,13 +20,13 @@ GIVEN = (
 )
 
 
-def draw(found: "Measured") -> tuple[Figure, ...]:
+def draw(found: Measured) -> tuple[Figure, ...]:
     """All of them."""
     with style():
         return against_cost(found), focus(found), by_level(found), pictures(found)
 
 
-def table(found: "Measured") -> Table:
+def table(found: Measured) -> Table:
     """A row a prior."""
     rows: list[tuple[Cell, ...]] = []
     for it in found.members:
@@ -58,7 +54,7 @@ def table(found: "Measured") -> Table:
     return Table("sizes", "What each costs and gives", columns, rows, caption)
 
 
-def compared(found: "Measured") -> Table:
+def compared(found: Measured) -> Table:
     """The chosen sizes beside the largest of them."""
     chosen = [found.members[i] for i in found.chosen]
     largest = chosen[-1]
@@ -76,13 +72,6 @@ def compared(found: "Measured") -> Table:
         "left."
     )
     return Table("chosen", "Chosen sizes", columns, rows, caption)
-
-
-def fitted(seen: "list[Sized]", given: Callable[[Any], float]) -> PowerLaw | None:
-    """The law of a measure; None for fewer than three different sizes, which any law fits."""
-    if len({it.share for it in seen}) < 3:
-        return None
-    return power_law([it.share for it in seen], [given(it) for it in seen])
 
 
 def _ratio(a: float, b: float) -> float | None:
@@ -105,7 +94,7 @@ def _points(
         )
 
 
-def against_cost(found: "Measured") -> Figure:
+def against_cost(found: Measured) -> Figure:
     """Three measures against three costs."""
     figure, panels = frame(10.4, 8.2, len(GIVEN), len(COSTS), sharey="row", sharex="col")
     members = found.members
@@ -157,7 +146,7 @@ def _sized(axes: Any) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(4))
 
 
-def focus(found: "Measured") -> Figure:
+def focus(found: Measured) -> Figure:
     """Measures against the size factor, with the law of the focus."""
     figure, panels = frame(10.4, 3.7, 1, len(GIVEN))
     students, rows = found.students, list[tuple[Cell, ...]]()
@@ -169,7 +158,7 @@ def focus(found: "Measured") -> Figure:
             axes.plot([it.share], [given(it)], marker="o", markersize=7, color=colours[id(it)], linewidth=0)
             if name == "features":
                 axes.plot((it.share, it.share), (it.features.low, it.features.high), color=colours[id(it)])
-        law = fitted(seen, given) if name != "features" else None
+        law = law_of(seen, given) if name != "features" else None
         if law is not None:
             x = [low * (high / low) ** (i / 40) for i in range(41)]
             told = f"size^-{law.exponent:.2f}" if law.exponent >= 0 else f"size^{-law.exponent:.2f}"
@@ -193,7 +182,7 @@ def focus(found: "Measured") -> Figure:
     )
 
 
-def by_level(found: "Measured") -> Figure:
+def by_level(found: Measured) -> Figure:
     """Distance to the teacher by noise level, for the chosen sizes."""
     figure, axes = frame(7.0, 4.4)
     rows: list[tuple[Cell, ...]] = []
@@ -233,7 +222,7 @@ def by_level(found: "Measured") -> Figure:
     )
 
 
-def pictures(found: "Measured") -> Figure:
+def pictures(found: Measured) -> Figure:
     """The teacher and the chosen sizes from the same noise."""
     members: list[Sized] = [found.members[0], *(found.members[i] for i in reversed(found.chosen))]
     columns = members[0].pictures.shape[0]

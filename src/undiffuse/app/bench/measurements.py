@@ -20,7 +20,7 @@ from undiffuse.operators import build
 from undiffuse.operators.base import Operator
 from undiffuse.restore import Problem, measure
 
-FOLDER, INDEX = "measurements", "index.json"
+FOLDER, INDEX, PICTURES = "measurements", "index.json", "pictures"
 PROBES = 8  # numbers that tell one operator from another
 AGREES = 1e-6  # of their size: float64 sums in another order differ by 1e-12, another operator by 1e-2
 MEASUREMENT = -1  # the `draw` whose noise makes y; answers are drawn with 0, 1, ...
@@ -137,3 +137,9 @@ def fingerprint(A: Operator) -> tuple[float, ...]:
     y = A(x).flatten()
     weights = torch.randn(PROBES, y.numel(), generator=generator, dtype=torch.float64)
     return tuple((weights @ y / y.numel() ** 0.5).tolist())
+
+
+def picture_path(out: Path, cell: Cell, method: str) -> Path:
+    """Where the answer of a method on a shown measurement is kept."""
+    name = hashlib.sha256(method.encode()).hexdigest()[:12]
+    return out / PICTURES / f"{cell.key}_{name}.png"

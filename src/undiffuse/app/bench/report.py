@@ -3,14 +3,16 @@
 import base64
 import io
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from undiffuse.app.bench.measurements import Cell
-from undiffuse.app.bench.run import Benched, picture_path
-from undiffuse.app.bench.summary import Line
+from undiffuse.app.bench.measurements import Cell, picture_path
+from undiffuse.app.bench.summary import Line, Summary
+from undiffuse.app.priors import Opened
+from undiffuse.config.bench import BenchConfig
 from undiffuse.core.images import replace_file
 
 REPORT = "report.html"
@@ -19,6 +21,21 @@ COLUMNS = {
     "psnr": "PSNR", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "lpips": "LPIPS", "spectrum": "spectrum, dB",
     "psnr_of_draw": "PSNR of a draw", "coverage90": "coverage", "residual": "residual",
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Benched:
+    """What came out."""
+
+    config: BenchConfig
+    prior: Opened
+    table: Path
+    summary: Summary
+    measured: int  # rows of this run
+    kept: int  # rows that were there already
+    memory: str  # how memory was found
+    shown: tuple[Cell, ...]  # those whose pictures are kept, one for each task and noise
+    asked: frozenset[str]  # methods that were named
 
 
 def write_report(result: Benched) -> Path:

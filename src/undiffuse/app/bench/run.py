@@ -1,9 +1,7 @@
 """Every method on every measurement, a row at a time."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,9 +11,10 @@ from undiffuse.app.bench import baselines  # noqa: F401 (fills BASELINES)
 from undiffuse.app.bench.contenders import Contender, Given, contenders
 from undiffuse.app.bench.cost import how, measured
 from undiffuse.app.bench.judge import finite, judge
-from undiffuse.app.bench.measurements import Cell, Measurements
+from undiffuse.app.bench.measurements import Cell, Measurements, picture_path
 from undiffuse.app.bench.pictures import open_pictures
-from undiffuse.app.bench.summary import Summary, summarise
+from undiffuse.app.bench.report import Benched, write_report
+from undiffuse.app.bench.summary import summarise
 from undiffuse.app.bench.table import DIVERGED, OK, Row, Table
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.measurement import view
@@ -26,23 +25,6 @@ from undiffuse.core.noise import image_seed
 from undiffuse.metrics import LPIPS, open_lpips
 from undiffuse.operators import build
 from undiffuse.restore import Problem
-
-PICTURES = "pictures"
-
-
-@dataclass(frozen=True, slots=True)
-class Benched:
-    """What came out."""
-
-    config: BenchConfig
-    prior: Opened
-    table: Path
-    summary: Summary
-    measured: int  # rows of this run
-    kept: int  # rows that were there already
-    memory: str  # how memory was found
-    shown: tuple[Cell, ...]  # those whose pictures are kept, one for each task and noise
-    asked: frozenset[str]  # methods that were named
 
 
 def run(config: BenchConfig) -> Iterator[Event]:
@@ -94,8 +76,6 @@ def run(config: BenchConfig) -> Iterator[Event]:
         tuple(shown.values())[::-1], asked,
     )  # fmt: skip
     if config.report:
-        from undiffuse.app.bench.report import write_report
-
         yield Saved(write_report(result))
     yield Done(result)
 
@@ -204,9 +184,3 @@ class _Bench:
             other = row.prior not in ("", self.prior)
             found.append(replace(row, method=f"{row.method} [{row.prior}]") if other else row)
         return found
-
-
-def picture_path(out: Path, cell: Cell, method: str) -> Path:
-    """Where the answer of a method on a shown measurement is kept."""
-    name = hashlib.sha256(method.encode()).hexdigest()[:12]
-    return out / PICTURES / f"{cell.key}_{name}.png"

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from undiffuse import data, networks  # noqa: F401 (fill the registries)
 from undiffuse.app.series import evenly
 from undiffuse.app.train.models import classifier, denoiser
-from undiffuse.app.train.targets import Held, Target
+from undiffuse.app.train.pictures import Held
+from undiffuse.app.train.targets import Target
 from undiffuse.config import TrainConfig, from_term, parse_term
 from undiffuse.data import Dataset, Stream, Subset, collate, prepare, split
 from undiffuse.registry import DATASETS, NETWORKS

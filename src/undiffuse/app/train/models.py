@@ -7,7 +7,8 @@ from torch import nn
 
 from undiffuse.app.priors import Opened, open_prior
 from undiffuse.app.train import students
-from undiffuse.app.train.targets import ClassifierTarget, DenoiserTarget, Held, Target
+from undiffuse.app.train.pictures import Held
+from undiffuse.app.train.targets import ClassifierTarget, DenoiserTarget, Target
 from undiffuse.checkpoints import NoisyClassifierConfig, PriorConfig
 from undiffuse.config import TrainConfig
 from undiffuse.data import Dataset

@@ -1,6 +1,7 @@
 """What a prior in training can do: samples, and photographs denoised, as one picture."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,12 +16,25 @@ from undiffuse.priors import Prior
 from undiffuse.samplers import dpmpp_2m
 from undiffuse.training import LowRes
 
-if TYPE_CHECKING:
-    from undiffuse.app.train.targets import Held
-
 CALLS = 20  # of the sampler
 LEVELS = (0.2, 0.5, 1.5)  # sigma of the denoised ones
 TOP = 80.0
+CHUNK = 64  # validation images at once
+
+
+@dataclass(frozen=True)
+class Held:
+    """Validation images (N, C, H, W), always the same, and their labels."""
+
+    clean: Tensor
+    labels: Tensor | None
+    seed: int
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """In order."""
+        for at in range(0, len(self.clean), CHUNK):
+            part = slice(at, at + CHUNK)
+            yield self.clean[part], None if self.labels is None else self.labels[part]
 
 
 def grid(pictures: Tensor, columns: int, gap: int = 2) -> Tensor:
@@ -53,7 +67,7 @@ def denoised(prior: Prior, clean: Tensor, labels: Tensor | None, cond: Tensor | 
     return torch.cat(strips, 3).clamp(-1, 1).cpu()
 
 
-def sheet(prior: Prior, held: "Held", condition: LowRes | None, count: int, device: torch.device) -> bytes:
+def sheet(prior: Prior, held: Held, condition: LowRes | None, count: int, device: torch.device) -> bytes:
     """A PNG: samples, and below them validation images denoised.
 
     Of a prior conditioned on a picture, the samples are of the first validation images, each below what it was given.

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from undiffuse.app.train.pictures import sheet
+from undiffuse.app.train.pictures import Held, sheet
 from undiffuse.checkpoints import NoisyClassifierConfig, PriorConfig, save, save_classifier
 from undiffuse.priors import NoisyClassifier, Prior
 from undiffuse.training import LowRes, validate, validate_classifier
 
 BANDS = (0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 80.0)  # of sigma: the edges of what validation tells apart
-CHUNK = 64  # validation images at once
 
 
 def edges(lowest: float, highest: float) -> list[float]:
@@ -31,21 +30,6 @@ class Target(Protocol):
     def check(self, model: nn.Module, /) -> Iterator[Mapping[str, Any]]: ...
     def picture(self, model: nn.Module, device: torch.device, /) -> bytes | None: ...  # a PNG
     def write(self, path: Path, model: nn.Module, facts: Mapping[str, Any], /) -> None: ...
-
-
-@dataclass(frozen=True)
-class Held:
-    """Validation images (N, C, H, W), always the same, and their labels."""
-
-    clean: Tensor
-    labels: Tensor | None
-    seed: int
-
-    def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """In order."""
-        for at in range(0, len(self.clean), CHUNK):
-            part = slice(at, at + CHUNK)
-            yield self.clean[part], None if self.labels is None else self.labels[part]
 
 
 @dataclass(frozen=True)
