@@ -43,6 +43,25 @@ def test_simulate_restore_compare(undiffuse, photo, tmp_path):
     assert "http" not in page.replace("data:image", "") and page.count("data:image/png;base64") >= 3
 
 
+def test_a_jpeg_of_a_blurred_picture(undiffuse, tmp_path):
+    """Its own rounding leaves no noise to see, and a deblurring that trusted it would be worse than the blur."""
+    clean = photograph(160, 200)
+    write(clean, tmp_path / "clean.png")
+    A = build("blur:gaussian,std=1.5", tuple(clean.shape)).float()
+    pixels = outputs.as_image(A(clean[None])[0])
+    pixels.save(tmp_path / "old.jpg", quality=80)
+    given = ["restore", tmp_path / "old.jpg", "--measured", "--degrade", "blur:gaussian,std=1.5"]
+    given += ["--reference", tmp_path / "clean.png", "--prior", "photo-gaussian"]
+    done = undiffuse(*given, "--out", tmp_path / "auto")
+    assert done.code == 0 and "JPEG's rounding counted as noise of 0.00" in done.err
+    metrics = json.loads((tmp_path / "auto/old.json").read_text())["metrics"]
+    assert metrics["psnr"] > metrics["psnr_degraded"]
+    told = undiffuse(*given, "--noise", 0.001, "--out", tmp_path / "told")
+    assert told.code == 0 and "more than the level of 0.001" in told.err
+    worse = json.loads((tmp_path / "told/old.json").read_text())["metrics"]
+    assert worse["psnr"] < metrics["psnr_degraded"] - 5  # what the level that is seen in it would do
+
+
 def test_my_own_bad_picture(undiffuse, photo, tmp_path):
     """A blurred, noisy, 8-bit file, the kernel as a picture, and nothing else known."""
     kernel = np.array([[0, 60, 0], [60, 255, 60], [0, 60, 0]], np.uint8)

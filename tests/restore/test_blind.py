@@ -2,9 +2,11 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tests.pictures import photograph
+from undiffuse.core.images import read, to_bytes
 from undiffuse.operators import kernels
 from undiffuse.operators.build import build
 from undiffuse.restore import BlurEstimate, estimate_blur
@@ -50,6 +52,21 @@ def test_the_length_and_angle_of_a_motion(taps, angle):
     assert low <= taps <= high
     assert found.sigma_y == pytest.approx(0.02, rel=0.1)
     assert build(found.degrade, (1, 64, 64)).in_shape == (1, 64, 64)
+
+
+@pytest.mark.parametrize("quality", [95, 80])
+def test_a_jpeg_is_not_looked_at_where_its_rounding_has_emptied_it(tmp_path, quality):
+    """With all frequencies a blur of 2.5 is a certain one of less than 1 at these qualities."""
+    y = blurred(photograph(384, 384), "blur:gaussian,std=2.5", 0.01).clamp(-1, 1)
+    Image.fromarray(to_bytes(y)).save(tmp_path / "old.jpg", quality=quality)
+    picture = read(tmp_path / "old.jpg", measured=True)
+    assert picture.jpeg is not None
+    found = estimate_blur(picture.pixels, "gaussian", left=torch.from_numpy(picture.jpeg.left))
+    low, high = found.intervals["std"]
+    assert found.certain, found.reason
+    assert low < 2.5 < high
+    nothing = estimate_blur(picture.pixels, "gaussian", left=torch.zeros(8, 8))
+    assert not nothing.certain and "JPEG" in nothing.reason
 
 
 def test_a_colour_photograph_with_a_gap():
@@ -125,6 +142,6 @@ def test_the_fit_finds_a_spectrum_of_its_own_model():
     z = prior.mean + torch.linalg.cholesky(prior.covariance) @ randn(15).double()
     log_noise = -9.0
     clean = shapes(power) @ z
-    made = Power(torch.logaddexp(clean, torch.tensor(log_noise).double()), power.cells, 64, 1000)
+    made = Power(torch.logaddexp(clean, torch.tensor(log_noise).double()), power.cells, 64, 1000, power.told)
     found = fit(made, torch.ones(1, len(clean), dtype=torch.float64), (-8.0, 1.5), prior, 40)
     assert float(found.log_noise[0]) == pytest.approx(log_noise, abs=0.1)

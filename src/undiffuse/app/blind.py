@@ -12,13 +12,16 @@ FOUND = ("taps", "std", "std_y", "angle")  # options that are estimated
 NAMES = {"std": "width (std)", "taps": "length", "angle": "angle", "sigma": "noise"}
 
 
-def unblind(degrade: str, y: Tensor, sigma_y: float | None) -> tuple[str, BlurEstimate]:
+def unblind(
+    degrade: str, y: Tensor, sigma_y: float | None, left: Tensor | None = None
+) -> tuple[str, BlurEstimate]:
     """The degradation with its blur filled in, from the measurement y (C, H, W); and how sure that is.
 
+    `left`: of a JPEG, see `estimate_blur`.
     ValueError if `degrade` is not one blur of a family that can be estimated, and if the picture cannot tell.
     """
     family, kept = _family(degrade)
-    estimate = estimate_blur(y, family, sigma_y=sigma_y)
+    estimate = estimate_blur(y, family, sigma_y=sigma_y, left=left)
     if not estimate.certain:
         found = estimate.options.get("std") or estimate.options.get("taps")
         best = f"; {estimate.degrade} is the best guess" if found else ""

@@ -107,7 +107,7 @@ def _measured(config: RestoreConfig, make: Build) -> Measurement:
     y = picture.pixels[None]
     notes, estimate = list(picture.notes), None
     if config.blind:
-        config, estimate = _unblinded(config, y)
+        config, estimate = _unblinded(config, picture)
         notes.append(told(estimate))
     shape = clean_shape(config.degrade, config.size, y)
     A = make(config.degrade, tuple(shape), y.dtype)
@@ -122,9 +122,8 @@ def _measured(config: RestoreConfig, make: Build) -> Measurement:
         y = y * A.support
     sigma, error, rounding = _noise_level(config, A, y, picture, notes)
     if rounding > 0.1 * sigma:
-        notes.append(
-            f"rounding to {round(2 / (rounding * math.sqrt(12)))} levels counted as noise of {rounding / 2:.2g}"
-        )
+        levels = round(2 / (rounding * math.sqrt(12))) + 1
+        notes.append(f"rounding to {levels} levels counted as noise of {rounding / 2:.2g}")
     sigma_y = math.hypot(sigma, rounding)
     reference = None
     if config.reference is not None:
@@ -141,10 +140,14 @@ def _measured(config: RestoreConfig, make: Build) -> Measurement:
     return Measurement(Problem(A, y, sigma_y), reference, error, picture.levels, told_of, config, estimate)
 
 
-def _unblinded(config: RestoreConfig, y: Tensor) -> tuple[RestoreConfig, BlurEstimate]:
+def _unblinded(config: RestoreConfig, picture: Picture) -> tuple[RestoreConfig, BlurEstimate]:
     """The same with the blur, and with the noise if that was to be estimated, too."""
     known = 2 * config.noise if isinstance(config.noise, float) else None
-    degrade, estimate = unblind(config.degrade, y[0], known)
+    if picture.jpeg is None:
+        degrade, estimate = unblind(config.degrade, picture.pixels, known)
+    else:  # its rounding adds noise of its own where the picture is looked at
+        left = torch.from_numpy(picture.jpeg.left)
+        degrade, estimate = unblind(config.degrade, picture.pixels, None, left)
     noise = config.noise if known is not None else estimate.sigma_y / 2
     return config.model_copy(update={"degrade": degrade, "noise": noise, "blind": False}), estimate
 
@@ -167,13 +170,23 @@ def _noise_level(
     support = None if A.support is None else A.support.expand(A.out_shape)
     found = diagnose(y[0], quantum=picture.quantum, sigma=given, support=support)
     notes += found.lines()
+    lost = 0.0 if picture.jpeg is None else picture.jpeg.level
     if given is not None:
+        if lost > 2 * given:
+            notes.append(
+                f"JPEG's rounding left noise of {lost / 2:.2g}, more than the level of {given / 2:.2g}: it is taken "
+                "for picture; --noise auto counts it as noise"
+            )
         return given, 0.05, found.rounding
     notes.append(
         f"noise estimated at {found.effective / 2:.4f} (give --noise to set it; in units where white - black = 1)"
     )
-    # The error is the worst of twelve Kodak images at 0.02 to 0.1 (benchmarks/results/noise_level.json).
-    return found.effective, 0.25, found.rounding
+    if lost > 0.1 * found.effective:
+        notes.append(f"JPEG's rounding counted as noise of {lost / 2:.2g}")
+    sigma = math.hypot(found.effective, lost)
+    # The error is the worst of twelve Kodak images at 0.02 to 0.1 (benchmarks/results/noise_level.json); JPEG's noise
+    # is not white, and over a whole blurred picture half of what it is where something is left.
+    return sigma, math.hypot(0.25 * found.effective, 0.5 * lost) / max(sigma, 1e-12), found.rounding
 
 
 def clean_shape(degrade: str, size: str | None, y: Tensor) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ What comes from outside is hostile: sizes are checked before pixels are decoded.
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, BinaryIO, Literal
 
@@ -16,6 +16,8 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
+
+from undiffuse.core.jpeg import BLOCK, Tables
 
 MAX_CHANNELS = 64
 KINDS = "PNG, JPEG, WebP, TIFF or .npy"
@@ -50,6 +52,7 @@ class Raster:
     cmyk: bool = False
     orientation: int = 1  # EXIF, 1 to 8
     notes: tuple[str, ...] = ()
+    jpeg: Tables | None = None  # how its coefficients were rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,21 @@ def _jpeg(file: BinaryIO, limits: Limits) -> Raster:
     data = _contents(file, limits)
     image = JpegImageFile(BytesIO(data))
     limits.check(*image.size, len(image.getbands()))
-    return _from_pillow(image)
+    return replace(_from_pillow(image), jpeg=_jpeg_tables(image))
+
+
+def _jpeg_tables(image: JpegImageFile) -> Tables | None:
+    """None for what is not grey or Y Cb Cr, or samples its colours in a way that is no whole number of pixels."""
+    if image.mode not in ("L", "RGB") or image.info.get("adobe_transform") == 0:
+        return None
+    most = [max(part[axis] for part in image.layer) for axis in (2, 1)]  # (name, columns, rows, table)
+    components: list[tuple[Array, int, int]] = []
+    for _, columns, rows, number in image.layer:
+        steps = np.array(image.quantization.get(number, ()))
+        if steps.size != BLOCK**2 or most[0] % rows or most[1] % columns:
+            return None
+        components.append((steps.reshape(BLOCK, BLOCK), most[0] // rows, most[1] // columns))
+    return Tables(tuple(components))
 
 
 def _webp(file: BinaryIO, limits: Limits) -> Raster:

@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from undiffuse.core.decode import KINDS, Limits, Raster, Refused, decode
+from undiffuse.core.jpeg import Rounding, rounding
 
 PathLike = str | os.PathLike[str]
 
@@ -28,6 +29,7 @@ class Picture:
     pixels: Tensor  # (C, H, W) in [-1, 1], float32
     levels: int | None  # 255, 65535, less for fewer bits; None for float input
     notes: tuple[str, ...] = ()  # in words that a user reads
+    jpeg: Rounding | None = None  # of a JPEG that was read as measured
 
     @property
     def quantum(self) -> float:
@@ -49,9 +51,9 @@ def read(path: PathLike, *, max_pixels: int = 300_000_000, measured: bool = Fals
     """A PNG, JPEG, WebP, TIFF or .npy file, known by its first bytes. Of several frames or pages, the first.
 
     Integers go from 0..max to [-1, 1]. Floats must be in [0, 1]; with `measured`, finite ones beyond it are
-    kept, as noisy measurements overshoot. Grey stays one channel; palettes and CMYK become RGB (no colour
-    profile is used); alpha is composited over white, on the stored values; EXIF orientation is applied.
-    Each of these leaves a note.
+    kept, as noisy measurements overshoot, and it is found what a JPEG's rounding did. Grey stays one channel;
+    palettes and CMYK become RGB (no colour profile is used); alpha is composited over white, on the stored
+    values; EXIF orientation is applied. Each of these leaves a note.
 
     .npy: (H, W), (H, W, C), or (C, H, W) where the first axis is at most 4 and the last longer than 4; bool,
     uint8, uint16 or float.
@@ -113,7 +115,13 @@ def _picture(raster: Raster, measured: bool) -> Picture:
         notes += ("turned by its EXIF orientation",)
         values = _turned(values, raster.orientation)
     pixels = torch.as_tensor(np.ascontiguousarray(np.moveaxis(values, 2, 0)))
-    return Picture(pixels.mul_(2).sub_(1), raster.levels, notes)
+    return Picture(pixels.mul_(2).sub_(1), raster.levels, notes, _rounding(raster) if measured else None)
+
+
+def _rounding(raster: Raster) -> Rounding | None:
+    found = None if raster.jpeg is None else rounding(raster.values, raster.jpeg)
+    turned = found is not None and 5 <= raster.orientation <= 8
+    return replace(found, left=found.left.T) if found is not None and turned else found
 
 
 def _check_floats(values: NDArray[np.float32], measured: bool) -> tuple[str, ...]:

@@ -13,7 +13,17 @@ import torch
 from torch import Tensor
 
 from undiffuse.operators import kernels
-from undiffuse.restore.power import STEPS, Fit, Power, cells, fit, measure_power, photographs, transfer
+from undiffuse.restore.power import (
+    STEPS,
+    Fit,
+    Power,
+    cells,
+    fit,
+    left_by,
+    measure_power,
+    photographs,
+    transfer,
+)
 
 Family = Literal["gaussian", "motion"]
 Interval = tuple[float, float]
@@ -22,6 +32,7 @@ Blur = tuple[float, float]  # (std, 0) or (taps, angle)
 CROP = 1024  # pixels a side that are looked at, from the middle
 SIDES = (128, 64)  # of a window; the first of which there are enough
 FEWEST_WINDOWS = 9
+LEFT, FEWEST_CELLS = 0.2, 200  # of a JPEG's coefficients of a frequency, and of the spectrum: ten a parameter
 LEVEL = 0.95
 STDS = tuple(k / 10 for k in range(81))
 LENGTHS = tuple(range(3, 42, 2))
@@ -57,7 +68,12 @@ class BlurEstimate:
 
 
 def estimate_blur(
-    y: Tensor, family: Family, *, sigma_y: float | None = None, mask: Tensor | None = None
+    y: Tensor,
+    family: Family,
+    *,
+    sigma_y: float | None = None,
+    mask: Tensor | None = None,
+    left: Tensor | None = None,
 ) -> BlurEstimate:
     """The blur of `family` under which the power spectrum of y (C, H, W) is that of a blurred photograph.
 
@@ -65,6 +81,8 @@ def estimate_blur(
     S has a shape of its own for each picture, with a prior fitted to photographs; it and sigma are maximised
     over for each blur (profile likelihood). White noise, independent in the channels. The middle 1024 x 1024
     pixels are looked at. `mask` (broadcasts to y; 1 = measured). `sigma_y` None: estimated, else known to 5 %.
+    `left` (8, 8): the share of a JPEG's coefficients that its rounding left, `Rounding.left`; frequencies of which
+    little is left would look like a blur, and are not looked at.
 
     How often the intervals hold the truth: benchmarks/results/blind.md. `certain` is false, and `reason` says
     why, for a picture that is flat, too small, too noisy, or no softer than sharp photographs may be. A picture
@@ -76,6 +94,10 @@ def estimate_blur(
     power = _power(grey, known)
     if power is None:
         return _nothing(family, sigma_y, "cannot tell: too few windows of 64 pixels without a gap")
+    if left is not None:
+        power = left_by(power, left.double(), LEFT)
+    if int(power.told.sum()) < FEWEST_CELLS:
+        return _nothing(family, sigma_y, "cannot tell: JPEG's rounding has left too few frequencies")
     if float(grey[known].double().std()) < 1e-4:  # a hundredth of an 8-bit level
         return _nothing(family, sigma_y, "cannot tell: the picture is flat")
     noise = _noise_prior(power, sigma_y, y.shape[0])
@@ -120,7 +142,7 @@ def _noise_prior(power: Power, sigma_y: float | None, channels: int) -> tuple[fl
     """(mean, deviation) of log sigma^2 of the average of the channels."""
     if sigma_y is not None:
         return 2 * math.log(max(sigma_y, 1e-4) / math.sqrt(channels)), GIVEN
-    lowest = power.log_power.quantile(0.05)
+    lowest = power.telling().log_power.quantile(0.05)
     return float(lowest), UNKNOWN
 
 
@@ -145,8 +167,8 @@ def _fit(
     steps: int = STEPS,
 ) -> Fit:
     """With one cell in `thinned`, for a first look."""
-    transfers = _transfers(family, tuple(blurs), power.side, thinned)
-    return fit(power.every(thinned), transfers, noise, photographs(), steps)
+    transfers, looked_at = _transfers(family, tuple(blurs), power.side, thinned), power.every(thinned)
+    return fit(looked_at.telling(), transfers[:, looked_at.told], noise, photographs(), steps)
 
 
 @lru_cache(maxsize=8)  # the first grids are those of every picture, and most of the time; 12 MB each at most

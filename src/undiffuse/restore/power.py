@@ -24,10 +24,20 @@ class Power:
     cells: Tensor  # (n,) flat indices into (side, side // 2 + 1)
     side: int
     windows: int
+    told: Tensor  # (n,): the cells that tell something
 
     def every(self, n: int) -> "Power":
         """One cell in n: for a first look."""
-        return replace(self, log_power=self.log_power[::n], cells=self.cells[::n])
+        return self._where(slice(None, None, n))
+
+    def telling(self) -> "Power":
+        """The cells that are told."""
+        return self._where(self.told)
+
+    def _where(self, chosen: slice | Tensor) -> "Power":
+        return replace(
+            self, log_power=self.log_power[chosen], cells=self.cells[chosen], told=self.told[chosen]
+        )
 
     @property
     def chance(self) -> float:
@@ -48,8 +58,20 @@ def measure_power(grey: Tensor, known: Tensor, side: int) -> Power | None:
     windows = windows - windows.mean((1, 2), keepdim=True)
     mean = torch.fft.rfft2(windows * taper).abs().square().mean(0) / taper.square().sum()
     used = cells(side)
-    power = Power(mean.flatten()[used].clamp(min=1e-14).log(), used, side, len(windows))
+    told = torch.ones_like(used, dtype=torch.bool)
+    power = Power(mean.flatten()[used].clamp(min=1e-14).log(), used, side, len(windows), told)
     return replace(power, log_power=power.log_power + power.chance / 2)  # E log of a mean is lower by that
+
+
+def left_by(power: Power, left: Tensor, least: float) -> Power:
+    """Without the frequencies of which a JPEG has kept less than that share of its coefficients.
+
+    left (8, 8): of each coefficient; the k-th has k / 16 cycles a pixel. The others are no signal with white noise.
+    """
+    row, column = (
+        (16 * f.flatten()[power.cells].abs()).round().long().clamp(max=7) for f in frequencies(power.side)
+    )
+    return replace(power, told=power.told & (left[row, column] > least))
 
 
 def cells(side: int) -> Tensor:
