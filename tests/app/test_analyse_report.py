@@ -175,6 +175,7 @@ def test_a_name_that_legends_leave_out_gets_more_of_its_path():
         ("sizes", SizesConfig, {"students": ("s",), "choose": (0.1, 0.3)}, "--choose 0.1,0.3"),
         ("trajectories", TrajectoriesConfig, {"priors": ("s",), "embed": ()}, "--embed none"),
         ("all", AllConfig, {"run": "s", "skip": ("noise", "sizes")}, "--skip noise,sizes"),
+        ("all", AllConfig, {"run": "s", "plugins": ("a.py", "b.py")}, "--plugin a.py --plugin b.py"),
     ],
 )
 def test_the_command_of_a_report_is_one_that_can_be_given(name, model, given, said):

@@ -19,6 +19,7 @@ from undiffuse.app.events import Done, Note
 from undiffuse.app.pareto import run, table
 from undiffuse.app.pareto.front import front
 from undiffuse.app.pareto.points import Measure, Point, alike, best
+from undiffuse.app.pareto.run import command
 from undiffuse.app.pareto.store import FILE, Store
 from undiffuse.app.priors import open_prior
 from undiffuse.app.sample.preset import read_presets
@@ -309,7 +310,9 @@ def test_the_teacher_is_whom_the_runs_name(desk, undiffuse, undrawn):
 
 def test_a_reader_gets_a_page_a_picture_and_a_table(desk, undiffuse):
     words = "--teacher big.safetensors --tasks sample;sr2 --calls 1,3 --n 4 --reference photos --features pixels:4"
-    done = undiffuse("pareto", "all", *words.split(), "--data", "photos", "--count", 3, "--out", "page")
+    (desk / "mine.py").write_text("")
+    words += " --data photos --count 3 --out page --plugin mine.py"
+    done = undiffuse("pareto", "all", *words.split())
     assert done.code == 0, done.err
     assert "sr2, PSNR, dB" in done.out and "report: page/report.html" in done.out
     page = (desk / "page/report.html").read_text()
@@ -317,7 +320,11 @@ def test_a_reader_gets_a_page_a_picture_and_a_table(desk, undiffuse):
         'class="sortable"' in page and "Frechet distance" in page and "compare among themselves only" in page
     )
     command = page.split("<pre>")[1].split("</pre>")[0]
-    assert command.startswith("undiffuse pareto all --tasks") and "--data photos" in command
+    assert (
+        command.startswith("undiffuse pareto all --tasks")
+        and "--data photos" in command
+        and "--plugin mine.py" in command
+    )
     found = rows("page")
     assert len(found) == 3 * (2 + 2 + 1)
     for name, column in (("network calls", "calls a picture"), ("FLOP", "GFLOP a picture")):
@@ -332,6 +339,24 @@ def test_a_reader_gets_a_page_a_picture_and_a_table(desk, undiffuse):
     assert all(
         word in svg for word in ("deep/stepped", "big (teacher)", "FLOP a picture", "higher is better")
     )
+
+
+def test_folders_of_one_name_have_a_place_each(desk, undrawn):
+    """And the same folder, by whatever path, has the one that it had."""
+    for place in ("a/x", "b/x"):
+        stored(desk / place / "small.safetensors", SMALL)
+    given = {"teacher": None, "tasks": ("sample",), "calls": (1,), "data": (), "out": None}
+    folders = [
+        measured(**given, students=Path(place))[0].folder for place in ("a/x", "b/x", "b/../a/x", "b/x")
+    ]
+    assert folders == [Path("out/pareto/x"), Path("out/pareto/x-2")] * 2
+    with (folders[0] / "analysis.json").open() as file:
+        assert "undiffuse pareto b/../a/x" in json.load(file)["command"]
+
+
+def test_the_command_names_plugins():
+    config = ParetoConfig(students=Path("all"), plugins=(Path("one.py"), Path("my two.py")))
+    assert command(config) == "undiffuse pareto all --plugin one.py --plugin 'my two.py'"
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,9 @@ def pareto(
     algorithm: Annotated[str, typer.Option(help="Of restoration, name:key=value,...")] = "dpir",
     lpips: Annotated[str | None, typer.Option(help="Weights for LPIPS: FILE or FILE,FILE, or auto.")] = None,
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder [out/pareto/NAME].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder [out/pareto/NAME, or the next free NAME-2].")
+    ] = None,
     batch: Annotated[str, typer.Option(help="Samples at once, or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     plugin: Plugins = [],  # noqa: B006
@@ -81,6 +83,7 @@ def pareto(
         "metrics": None if metrics is None else split_terms(metrics), "size": size, "noise": noise,
         "algorithm": algorithm, "lpips": lpips, "seed": seed, "out": out, "batch": batch_size(batch),
         "device": device,
+        "plugins": tuple(plugin),
     }  # fmt: skip
     for result in show(run(checked(ParetoConfig, given, "pareto"))):
         _print(result)

@@ -40,9 +40,10 @@ class ParetoConfig(Options):
     algorithm: str = "dpir"
     lpips: str | None = None  # FILE or FILE,FILE with its weights, or auto: where they usually lie
     seed: int = 0
-    out: Path | None = None  # None: out/pareto/NAME
+    out: Path | None = None  # None: out/pareto/NAME, or the first number after it that is free
     batch: Annotated[int, pydantic.Field(ge=1, le=100_000)] | Literal["auto"] = "auto"  # of samples
     device: str = "auto"
+    plugins: tuple[Path, ...] = ()  # that were loaded
 
     @pydantic.model_validator(mode="after")
     def _belongs_together(self) -> "ParetoConfig":

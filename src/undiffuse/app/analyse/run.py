@@ -16,7 +16,7 @@ from undiffuse.app.events import Done, Event, Saved
 from undiffuse.config.analyse.common import ReportConfig
 
 PLACE = Path("out/analyse")  # of results, unless --out says where
-ELSEWHERE = ("out", "batch", "device")  # settings that change no result, but by rounding
+ELSEWHERE = ("out", "batch", "device", "plugins")  # settings that change no result, but by rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,9 @@ def command(name: str, config: ReportConfig) -> str:
         if field in config.POSITIONAL or value is None or value == about.default:
             continue
         flag = "--" + field.replace("_", "-")
-        if isinstance(value, bool):
+        if field == "plugins":
+            words += [word for path in value for word in ("--plugin", str(path))]
+        elif isinstance(value, bool):
             words.append(flag if value else "--no-" + field.replace("_", "-"))
         else:
             words += [flag, _listed(value, "-" if field == "focus" else ",")]

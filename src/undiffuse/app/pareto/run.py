@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,7 +56,7 @@ def run(config: ParetoConfig) -> Iterator[Event]:
     """
     check_drawing()
     name = config.students.resolve().stem if config.students.is_file() else config.students.resolve().name
-    out = config.out or PLACE / (name or "students")
+    out = config.out or _place(config.students, name or "students")
     _check(config, out)
     subjects = yield from open_subjects(config, out)
     for task in config.tasks:
@@ -74,7 +75,7 @@ def run(config: ParetoConfig) -> Iterator[Event]:
             raise ValueError(f"nothing could be measured: {notes[0] if notes else 'no task fits a prior'}")
         yield Progress(0, 1, "drawing")
         found = sections(config, points, data, notes, name)
-        for path in report.write(out, found, command(config), {"analysis": "pareto"}):
+        for path in report.write(out, found, command(config), _settings(config.students)):
             yield Saved(path)
     yield Done(Compared(out, tuple(points), found[0].summary, found[0].notes, *counts))
 
@@ -82,7 +83,7 @@ def run(config: ParetoConfig) -> Iterator[Event]:
 def _check(config: ParetoConfig, out: Path) -> None:
     outputs.check_writable(out)
     held = {path.name for path in out.iterdir()} if out.is_dir() else set[str]()
-    if not held <= BEFORE and FILE not in held and _record(out) != "pareto":
+    if not held <= BEFORE and FILE not in held and _record(out).get("analysis") != "pareto":
         raise ValueError(f"'{out}' holds other files; choose another folder with --out")
     for term, table in ((config.sampler, SAMPLERS), (config.algorithm, RESTORERS)):
         name, first, given = parse_term(term)
@@ -102,12 +103,26 @@ def _lpips(config: ParetoConfig, subjects: Subjects) -> LPIPS | None:
     return found
 
 
-def _record(out: Path) -> str | None:
-    """Whose report lies there."""
+def _settings(students: Path) -> dict[str, Any]:
+    """What a report is known by."""
+    return {"analysis": "pareto", "students": str(students.resolve())}
+
+
+def _place(students: Path, name: str) -> Path:
+    """PLACE/NAME, NAME-2, ... whichever holds no report of other students of that name."""
+    out, number, mine = PLACE / name, 1, _settings(students)["students"]
+    while _record(out).get("students", mine) != mine:  # earlier versions did not say whose
+        number += 1
+        out = PLACE / f"{name}-{number}"
+    return out
+
+
+def _record(out: Path) -> dict[str, Any]:
+    """What the report that lies there is known by; nothing without one."""
     try:
-        return json.loads((out / report.RECORD).read_bytes())["settings"]["analysis"]
+        return dict(json.loads((out / report.RECORD).read_bytes())["settings"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +243,9 @@ def command(config: ParetoConfig) -> str:
         value = getattr(config, field)
         if field == "students" or value is None or value == about.default:
             continue
-        flag = "--with" if field == "beside" else "--" + field.replace("_", "-")
-        if field in ("beside", "data"):
-            words += [word for one in value for word in (flag, one)]
+        flag = "--" + {"beside": "with", "plugins": "plugin"}.get(field, field.replace("_", "-"))
+        if field in ("beside", "data", "plugins"):
+            words += [word for one in value for word in (flag, str(one))]
         else:
             separator = ";" if field == "tasks" else ","
             words += [flag, separator.join(map(str, value)) if isinstance(value, tuple) else str(value)]

@@ -59,6 +59,7 @@ def everything(
         "source": source, "n": n, "label": label, "guidance": guidance, "size": size, "seed": seed, "steps": steps,
         "sampler": sampler, "out": out, "batch": batch_size(batch), "device": device,
         "prior_options": prior_options, "precision": precision,
+        "plugins": tuple(plugin),
     }  # fmt: skip
     config = checked(AllConfig, {k: v for k, v in given.items() if v is not None}, "analyse all")
     codes: list[int] = []

@@ -52,5 +52,6 @@ def guidance(
         "classifier_size": classifier_size, "classifier_range": classifier_range, "n": n, "label": label,
         "size": size, "seed": seed, "steps": steps, "sampler": sampler, "out": out, "batch": batch_size(batch),
         "device": device, "prior_options": prior_options, "precision": precision,
+        "plugins": tuple(plugin),
     }  # fmt: skip
     common.analysed("guidance", GuidanceConfig, given)

@@ -41,5 +41,6 @@ def noise(
         "runs": tuple(runs), "data": data, "source": source, "levels": levels, "n": n, "label": label,
         "guidance": guidance, "size": size, "seed": seed, "steps": steps, "sampler": sampler, "out": out,
         "batch": batch_size(batch), "device": device, "prior_options": prior_options, "precision": precision,
+        "plugins": tuple(plugin),
     }  # fmt: skip
     common.analysed("noise", NoiseConfig, given)

@@ -41,5 +41,6 @@ def restore(
     given: dict[str, Any] = {
         "result": result, "every": every, "bands": bands, "draws": draws, "exact": exact, "seed": seed,
         "prior": prior, "out": out, "batch": batch_size(batch), "device": device,
+        "plugins": tuple(plugin),
     }  # fmt: skip
     analysed("restore", RestoreAnalysisConfig, given)

@@ -61,5 +61,6 @@ def sizes(
         "n": n, "label": label, "guidance": guidance, "size": size, "seed": seed, "steps": steps, "sampler": sampler,
         "out": out, "batch": batch_size(batch), "device": device, "prior_options": prior_options,
         "precision": precision,
+        "plugins": tuple(plugin),
     }  # fmt: skip
     common.analysed("sizes", SizesConfig, given)

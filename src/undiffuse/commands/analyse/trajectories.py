@@ -54,6 +54,7 @@ def trajectories(
         "frame": frame, "stored": stored, "store": store, "n": n, "label": label, "guidance": guidance, "size": size,
         "seed": seed, "steps": steps, "sampler": sampler, "out": out, "batch": batch_size(batch), "device": device,
         "prior_options": prior_options, "precision": precision,
+        "plugins": tuple(plugin),
     }  # fmt: skip
     common.analysed("trajectories", TrajectoriesConfig, given)
 
@@ -83,5 +84,6 @@ def determinism(
         "run": run, "n": n, "label": label, "guidance": guidance, "size": size, "seed": seed, "steps": steps,
         "sampler": sampler, "out": out, "batch": batch_size(batch), "device": device,
         "prior_options": prior_options, "precision": precision,
+        "plugins": tuple(plugin),
     }  # fmt: skip
     common.analysed("determinism", DeterminismConfig, given)

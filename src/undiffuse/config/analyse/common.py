@@ -16,6 +16,7 @@ class ReportConfig(Options):
     out: Path | None = None  # None: out/analyse/NAME, or the first free number after it
     batch: Annotated[int, pydantic.Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
     device: str = "auto"
+    plugins: tuple[Path, ...] = ()  # that were loaded
 
 
 class AnalyseConfig(ReportConfig):
