@@ -8,6 +8,7 @@ from scipy import ndimage, signal
 
 from undiffuse.contracts.operator import check
 from undiffuse.operators import CircularBlur, Convolution, Kronecker, SVDOperator, kernels
+from undiffuse.operators.build import build
 from undiffuse.registry import OPERATORS
 
 SCIPY = {
@@ -173,3 +174,16 @@ def test_options_without_effect_are_refused():
             OPERATORS["blur"]((1, 8, 8), **options)
     with pytest.raises(ValueError, match="std=1.0 has no meaning for kernel bicubic"):
         OPERATORS["downsample"]((1, 8, 8), std=1.0)
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "transparent"])
+def test_a_kernel_picture_of_another_kind_is_the_same_kernel(tmp_path, kind):
+    values = np.array([[0, 10, 0], [20, 200, 40], [0, 10, 0]], np.uint8)
+    Image.fromarray(values).save(tmp_path / "grey.png")
+    if kind == "16 bits":
+        Image.fromarray(values.astype(np.uint16) * 257).save(tmp_path / "other.png")
+    else:  # white, as much as there is of it
+        Image.fromarray(np.dstack([np.full_like(values, 255)] * 3 + [values])).save(tmp_path / "other.png")
+    x = torch.randn(1, 1, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    grey, other = (build(f"blur:kernel={tmp_path / name}.png", (1, 9, 8)) for name in ("grey", "other"))
+    torch.testing.assert_close(other(x), grey(x))

@@ -53,6 +53,25 @@ def test_mask_files(tmp_path):
     )
 
 
+@pytest.mark.parametrize("kind", ["grey", "16 bits", "transparent", "floats"])
+def test_the_soft_edge_of_a_stroke_is_missing(tmp_path, kind):
+    """A pixel that is half scratch is no measurement of the picture."""
+    values = np.tile(np.array([255, 250, 200, 128, 40, 0, 255], np.uint8), (10, 2))
+    path = tmp_path / ("m.npy" if kind == "floats" else "m.png")
+    if kind == "floats":
+        np.save(path, values / 255)
+    elif kind == "16 bits":
+        Image.fromarray(values.astype(np.uint16) * 257).save(path)
+    elif kind == "transparent":  # black strokes on a layer of nothing
+        layer = np.zeros((*values.shape, 4), np.uint8)
+        layer[..., 3] = 255 - values
+        Image.fromarray(layer).save(path)
+    else:
+        Image.fromarray(values).save(path)
+    kept = OPERATORS["inp"](SHAPE, mask=str(path)).s
+    assert torch.equal(kept, torch.from_numpy(values >= 250)[None].double())
+
+
 def test_masks_of_another_size_are_refused_with_both_sizes(tmp_path):
     Image.new("L", (20, 10), 255).save(tmp_path / "m.png")
     with pytest.raises(ValueError, match=r"\(10, 20\).*\(3, 10, 14\)"):

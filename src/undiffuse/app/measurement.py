@@ -20,6 +20,7 @@ from undiffuse.restore import BlurEstimate, Problem, diagnose, estimate_sigma, m
 
 MAX_PIXELS, MAX_CHANNELS = 100_000_000, 64  # of a clean picture: a slip of the pen must not fill the memory
 LEAST_NOISE = 1e-6  # ten roundings of a float32 picture
+HALF = 0.5  # of a picture: a mask that keeps less may be the wrong way round
 LEAST_SIDE = 16  # of a measurement that is looked at
 OF_DRAWS = {"deviation", "q05", "q50", "q95"}  # files that there are of two draws or more
 SIMULATED = "--noise auto estimates the noise of a --measured picture; a simulation needs a number"
@@ -120,6 +121,10 @@ def _measured(config: RestoreConfig, make: Build) -> Measurement:
         )
     if A.support is not None:
         y = y * A.support
+        if (share := float(A.support.expand(A.out_shape).mean())) < HALF:
+            notes.append(
+                f"only {100 * share:.2g} % of the picture is kept: in a mask white is kept, black is missing"
+            )
     sigma, error, rounding = _noise_level(config, A, y, picture, notes)
     if rounding > 0.1 * sigma:
         levels = round(2 / (rounding * math.sqrt(12))) + 1

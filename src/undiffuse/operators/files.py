@@ -33,14 +33,23 @@ def read_array(path: Path, /, *, what: str, entries: int) -> Tensor:
     return values
 
 
-def read_grey(path: Path, /, *, what: str, entries: int) -> Tensor:
-    """An image file as (H, W) float64 of 0 to 255, as 8-bit grey. ValueError above `entries` pixels."""
+def read_grey(path: Path, /, *, what: str, entries: int, behind: str) -> Tensor:
+    """An image file as (H, W) float64 of 0 to 255, grey; `behind`: the colour of what is transparent.
+
+    ValueError above `entries` pixels.
+    """
     _exists(path, what)
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as opened:
+            image: Image.Image = opened
             if math.prod(image.size) > entries:
                 width, height = image.size
                 raise ValueError(f"it has {height} x {width} pixels, {entries} are accepted")
+            if image.mode.startswith("I"):  # 16 bits, which Pillow would clip
+                return torch.tensor(np.array(image, dtype=np.float64) / 257)
+            if image.has_transparency_data:
+                ground = Image.new("RGBA", image.size, behind)
+                image = Image.alpha_composite(ground, image.convert("RGBA"))
             return torch.tensor(np.array(image.convert("L"), dtype=np.float64))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{what} file '{path}' cannot be read as an image: {error}") from None

@@ -135,7 +135,7 @@ def from_file(path: Path, normalise: bool | None) -> Tensor:
     elif path.suffix.lower() == ".png":
         if normalise is False:
             raise ValueError(f"kernel '{path}' is an image, whose scale means nothing: drop normalise=false")
-        kernel, normalise = read_grey(path, what="kernel", entries=LARGEST**2), True
+        kernel, normalise = read_grey(path, what="kernel", entries=LARGEST**2, behind="black"), True
     else:
         raise ValueError(f"no kernel '{path}': neither a built-in shape nor a .png or .npy file")
     if kernel.ndim != 2 or max(kernel.shape) > LARGEST:

@@ -10,6 +10,9 @@ from undiffuse.operators.base import Shape
 from undiffuse.operators.files import read_array, read_grey
 
 SHAPES = ("random", "box", "half", "brush")
+WHITE = (
+    0.95  # of the whitest: a pixel that is less of the picture and more of a scratch is no measurement of it
+)
 
 
 def described(
@@ -63,13 +66,17 @@ def drawn(name: str, size: tuple[int, int], missing: float, seed: int) -> Tensor
 
 
 def from_file(path: Path, shape: Shape) -> Tensor:
-    """The mask of a .png (kept where > 127) or .npy file (kept where not 0); sizes must agree."""
+    """The mask of a .png or .npy file, kept where it is white: 255, or the largest of an array; sizes must agree.
+
+    Grey is missing: the soft edge of a stroke covers a part of what is under it.
+    """
     if path.suffix.lower() not in {".png", ".npy"}:
         raise ValueError(f"no mask '{path}'; choose from {', '.join(SHAPES)}, or give a .png or .npy file")
     if path.suffix.lower() == ".png":
-        kept = read_grey(path, what="mask", entries=2**28) > 127
+        kept = read_grey(path, what="mask", entries=2**28, behind="white") > WHITE * 255
     else:
-        kept = read_array(path, what="mask", entries=2**28) != 0
+        values = read_array(path, what="mask", entries=2**28)
+        kept = values > WHITE * values.max().clamp(min=0)
     if kept.shape not in {shape[1:], (1, *shape[1:]), shape}:
         raise ValueError(
             f"mask '{path}' has size {tuple(kept.shape)}, the images {tuple(shape)}; resize one of them"

@@ -102,7 +102,7 @@ def inpaint(
     mask: Annotated[
         str | None,
         pydantic.Field(
-            description="random, box, half, brush or a file: .png (kept where > 127), .npy (kept where not 0)"
+            description="random, box, half, brush or a file, .png or .npy: white is kept, grey and black are missing"
         ),
     ] = None,
     missing: Annotated[
