@@ -419,6 +419,29 @@ def test_a_start_from_weights(place):
     go("train.steps=2", *start, out="next", resume=True)
 
 
+def test_a_start_from_a_file_that_does_not_tell_all(place):
+    network = {"name": "adm", "width": 32, "multipliers": [1, 1], "blocks": 1, "attention": [1], "heads": 2}
+    objective = {"prediction": "eps", "schedule": "linear"}
+    write({**CONFIG, "network": network, "objective": objective})
+    go("train.steps=1")
+    theirs = load("run").prior.net.state_dict()
+    torch.save(theirs, "outside.pt")
+    start = ["train.steps=1", "train.start=outside.pt", "optimizer.rate=1e-12", "train.ema=[]"]
+    with pytest.raises(
+        ValueError, match="'outside.pt' .* does not tell heads.* give it with train.start_options"
+    ):
+        go(*start, out="next")
+    go(*start, "train.start_options='heads=2,schedule=linear'", out="next")
+    mine = load("next").prior.net.state_dict()
+    assert all(torch.allclose(mine[name], theirs[name], atol=1e-7) for name in mine)  # one step of 1e-12
+    with pytest.raises(
+        ValueError, match="train.start_options heads: 'run.*' is of undiffuse and tells all itself"
+    ):
+        go("train.start=run", "train.start_options=heads=2", out="other")
+    with pytest.raises(ValueError, match="start_options: heads=2 is about a file; name it with train.start"):
+        go("train.start_options=heads=2", out="other")
+
+
 def test_a_size_that_does_not_divide(place):
     tree = {
         **CONFIG,

@@ -109,6 +109,7 @@ class RunConfig(Options):
     )  # half-lives in images; the first samples
     power_ema: tuple[Annotated[float, pydantic.Field(gt=0, lt=0.28)], ...] = ()  # relative widths
     start: str | None = None  # weights to start from: a file, or a prior that comes with the package
+    start_options: str | None = None  # what a file from outside does not tell: key=value,...
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     channels_last: bool = False
@@ -119,6 +120,12 @@ class RunConfig(Options):
     save_minutes: Annotated[float, pydantic.Field(gt=0)] = 5.0  # between states to resume from
     pictures: Annotated[int, pydantic.Field(ge=0, le=1024)] = 16
     validate_images: Positive = 256
+
+    @pydantic.model_validator(mode="after")
+    def _belongs_together(self) -> "RunConfig":
+        if self.start_options is not None and self.start is None:
+            raise ValueError(f"start_options: {self.start_options} is about a file; name it with train.start")
+        return self
 
 
 class PracticeConfig(Options):

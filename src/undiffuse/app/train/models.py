@@ -36,7 +36,7 @@ def denoiser(
     prior = description.build()
     _check_size(config, prior.net)
     if config.train.start is not None:
-        _start_from(config.train.start, prior)
+        _start_from(config.train.start, config.train.start_options, prior)
     elif teacher is not None:
         students.begin(prior, teacher)
     condition = None
@@ -47,9 +47,12 @@ def denoiser(
     return objective_of(config, prior, description, condition, teacher), target
 
 
-def _start_from(source: str, prior: Prior) -> None:
+def _start_from(source: str, options: str | None, prior: Prior) -> None:
     """The weights of a file, a run or a prior of ours, of the same shapes."""
-    found = open_prior(source).prior
+    try:
+        found = open_prior(source, options).prior
+    except ValueError as error:
+        raise ValueError(str(error).replace("--prior-options", "train.start_options")) from None
     if found is None:
         raise ValueError(f"train.start: '{source}' is no network; expected a run, or its weights")
     try:
