@@ -7,9 +7,11 @@ from typing import Annotated, Protocol, cast
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from undiffuse.core.state import Denoise, Noise, State, Step
 from undiffuse.operators.base import LinearOperator, SVDOperator
+from undiffuse.operators.pixel import Inpaint
 from undiffuse.operators.solve import conjugate_gradient
 from undiffuse.registry import RESTORERS
 from undiffuse.restore.problem import Problem, linear
@@ -24,6 +26,9 @@ TOLERANCE_X = {
 # missing pixels by 0.001 dB.
 FLOOR = {torch.float32: 1e-2, torch.float64: 1e-3}
 
+
+TOLERANCE_HOLES = {torch.float32: 1e-4, torch.float64: 1e-9}  # of the residual at missing pixels
+SPECTRUM = 2**16  # of its modes, enough to know how they are distributed
 
 PROBES = 8  # random products by which the rows of a matrix are weighed
 DIAGONAL = 1e-3  # two products with random signs as close as this: a diagonal matrix, rounding apart
@@ -72,8 +77,8 @@ def exact(
     plays no part: one level is enough, and the state's x is ignored.
 
     Solved by preconditioned conjugate gradient, for y where y is a whole picture and for x otherwise (see
-    `_for_data`, `_for_pixels`); noise-free data is projected at the end. A hole of a hundred pixels across
-    converges slowly: it is a little too smooth when the iterations end.
+    `_for_data`, `_for_holes`, `_for_pixels`); noise-free data is projected at the end. A hole of a hundred pixels
+    across converges slowly: it is a little too smooth when the iterations end.
 
     ValueError for a degradation that is not linear, or a prior that is not Gaussian.
     """
@@ -86,6 +91,8 @@ def exact(
 
     @cache  # it is weighed first, at the cost of some products: not before it is asked for
     def correction() -> Correction:
+        if isinstance(A, Inpaint):
+            return _for_holes(A, prior, variance, problem)
         whole = len(A.out_shape) == 3 and A.support is None
         return (_for_data if whole else _for_pixels)(A, prior, variance, problem)
 
@@ -133,8 +140,53 @@ def _for_data(A: LinearOperator, prior: GaussianPrior, variance: Tensor, problem
     return correct
 
 
+def _for_holes(A: Inpaint, prior: GaussianPrior, variance: Tensor, problem: Problem) -> Correction:
+    """Solve (C^-1 + W) d = W r with W = 1 / sigma_y^2 at measured pixels, 0 elsewhere; without noise d = r at the
+    measured ones and C^-1 d = 0 at the missing ones.
+
+    C^-1 is local, nearly a differential operator, so that a missing pixel asks its neighbours only: conditioned by the
+    width of the holes, and not by the size of the picture. Preconditioned with D (C^-1 + rho)^-1 D + L, where D is 1 at
+    missing pixels and q / (q + W) at measured ones, q the mean of C^-1, and L = (1 - D^2) / (q + W). rho is the
+    precision of structures as wide as the widest hole: what is wider the data decides.
+    """
+    y, kept = problem.y, A.s.to(problem.y)
+    precision, gone = 1 / variance, 1 - kept
+    q, exactly = precision.mean(), problem.sigma_y == 0
+    some = precision.flatten()[:: precision.numel() // SPECTRUM | 1]  # odd: of every row and column
+    rho = some.quantile(_width(kept) ** -2)
+    weight = q.new_zeros(()) if exactly else q.new_tensor(problem.sigma_y**-2)
+    shrink = torch.zeros_like(q) if exactly else q / (q + weight)
+    near = gone + shrink * kept
+    alone = torch.zeros_like(kept) if exactly else kept * (1 - shrink**2) / (q + weight)
+
+    def normal(x: Tensor) -> Tensor:
+        pulled = prior.v(prior.vt(x) * precision)
+        return gone * pulled if exactly else pulled.addcmul(weight * kept, x)
+
+    def precondition(r: Tensor) -> Tensor:
+        return near * prior.v(prior.vt(near * r) / (precision + rho)) + alone * r
+
+    def correct(residual: Tensor) -> Tensor:
+        known = kept * residual
+        right = -normal(known) if exactly else weight * known
+        found = conjugate_gradient(
+            normal, right, precondition=precondition, tolerance=TOLERANCE_HOLES[y.dtype]
+        )
+        return known + found if exactly else found
+
+    return correct
+
+
+def _width(kept: Tensor) -> int:
+    """A power of 2 of which every square block holds a measured pixel, in some channel. kept: (C, H, W)."""
+    seen, width = kept.amax(0, keepdim=True), 1
+    while not seen.all():
+        seen, width = max_pool2d(seen, 2, ceil_mode=True), 2 * width
+    return width
+
+
 def _for_pixels(A: LinearOperator, prior: GaussianPrior, variance: Tensor, problem: Problem) -> Correction:
-    """Solve (A^T A + sigma_y^2 C^-1) d = A^T r for d of the size of x: for missing pixels and coefficients.
+    """Solve (A^T A + sigma_y^2 C^-1) d = A^T r for d of the size of x: for missing coefficients.
 
     Preconditioned with the sum of two inverse diagonals: of A^T A + sigma_y^2 C^-1 in the prior's basis, good
     for large structures, and in the operator's, good for single missing pixels.
