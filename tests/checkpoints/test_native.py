@@ -58,7 +58,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("undiffuse.core.tensors.os.replace", full)
+    monkeypatch.setattr("undiffuse.core.replacing.os.replace", full)
     with pytest.raises(ValueError, match="no space left"):
         save(path, prior_of(PHOTO, 1), PHOTO, {})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

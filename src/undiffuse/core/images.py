@@ -1,7 +1,6 @@
 """Pictures in and out: the only place that knows 255. Inside the package an image is (C, H, W) in [-1, 1]."""
 
 import os
-import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from undiffuse.core.decode import KINDS, Limits, Raster, Refused, decode
 from undiffuse.core.jpeg import Rounding, rounding
+from undiffuse.core.replacing import replacing
 
 PathLike = str | os.PathLike[str]
 
@@ -271,19 +271,8 @@ def replace_file(path: PathLike, data: bytes | Iterable[bytes]) -> None:
 
     data: whole or in parts, one after another; they may be read from `path`. ValueError where nothing can be written.
     """
-    folder = Path(path).parent
-    temporary = folder / f".undiffuse-{secrets.token_hex(8)}.tmp"
-    try:
-        try:
-            with temporary.open("wb") as file:
-                file.writelines([data] if isinstance(data, bytes) else data)
-            os.replace(temporary, path)
-        except BaseException:  # also an interrupt
-            temporary.unlink(missing_ok=True)
-            raise
-    except (OSError, ValueError) as error:
-        what = f"{path}: cannot be written ({error}); expected a file in the writable folder {folder}"
-        raise ValueError(_one_line(f"{what}; check that it exists, its rights and its space")) from error
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
 
 
 def _one_line(message: str) -> str:

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import secrets
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from undiffuse.app.sample.path import tiled
 from undiffuse.app.sample.plan import Plan
 from undiffuse.config.train import changed
 from undiffuse.core.images import read, replace_file, to_bytes, write
+from undiffuse.core.replacing import replacing
 from undiffuse.metrics.pixel import psnr
 
 RECORD, GRID, ARRAYS, LATENTS = "sample.json", "grid.png", "samples.npz", "latents.npy"
@@ -165,26 +165,19 @@ def write_npz(plan: Plan, folder: Path) -> Iterator[Event]:
 
     One picture is in memory at a time.
     """
-    path, temporary = folder / ARRAYS, folder / f".undiffuse-{secrets.token_hex(8)}.tmp"
+    path, null = folder / ARRAYS, plan.opened.num_classes
     n, (channels, height, width) = plan.config.n, plan.shape
     header = {"descr": "|u1", "fortran_order": False, "shape": (n, height, width, channels)}
-    null = plan.opened.num_classes
-    try:
-        with zipfile.ZipFile(temporary, "w") as archive:
-            with archive.open("arr_0.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array_header_1_0(file, header)
-                for index in range(n):
-                    yield Progress(index, n, "packing")
-                    file.write(to_bytes(_stored(folder, index, channels)).tobytes())
-            if null is not None:
-                labels = [plan.label(i) for i in range(n)]
-                with archive.open("arr_1.npy", "w") as file:
-                    np.lib.format.write_array(file, np.array([null if c is None else c for c in labels]))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ValueError(f"'{path}' cannot be written ({error}); free some space") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for index in range(n):
+                yield Progress(index, n, "packing")
+                file.write(to_bytes(_stored(folder, index, channels)).tobytes())
+        if null is not None:
+            labels = [plan.label(i) for i in range(n)]
+            with archive.open("arr_1.npy", "w") as file:
+                np.lib.format.write_array(file, np.array([null if c is None else c for c in labels]))
     yield Saved(path)
 
 
