@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pydantic
 import pytest
 
-from undiffuse.config import from_term, options, parse_term, validated
+from undiffuse.config import RestoreConfig, explain, from_term, options, parse_term, validated
 from undiffuse.registry import Entry
 
 
@@ -81,3 +81,10 @@ def test_terms():
             parse_term(text)
     with pytest.raises(ValueError, match="twice"):
         from_term(ENTRY, "3", {"factor": "4"})
+
+
+def test_a_choice_of_types_is_explained_once():
+    with pytest.raises(pydantic.ValidationError) as fault:
+        RestoreConfig(image=Path("a.png"), degrade="sr4", noise=-1)
+    said = explain(fault.value, "restore", RestoreConfig)
+    assert said == "option noise=-1 of restore: input should be greater than or equal to 0"

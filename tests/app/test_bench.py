@@ -356,6 +356,15 @@ def test_pictures_that_do_not_fit_are_left_out(photos):
     assert len({picture.sha256 for picture in found}) == 3
 
 
+def test_a_file_that_cannot_be_read_is_told_and_passed_over(photos):
+    (photos / "0.png").write_bytes(b"")
+    (photos / "bad.png").write_bytes(b"hello")
+    found, notes = open_pictures((str(photos),), 8, 48, 3)
+    assert found and sum("left out" in note for note in notes) == 2 and "bad.png" in notes[1]
+    with pytest.raises(ValueError, match="is empty"):  # the one that was asked for
+        open_pictures((str(photos / "0.png"),), 8, 48, 3)
+
+
 def test_the_report_is_one_file(undiffuse, photos):
     out = photos.parent / "o"
     arguments = [

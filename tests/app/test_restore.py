@@ -62,6 +62,30 @@ def test_a_jpeg_of_a_blurred_picture(undiffuse, tmp_path):
     assert worse["psnr"] < metrics["psnr_degraded"] - 5  # what the level that is seen in it would do
 
 
+def test_a_mask_that_may_be_the_wrong_way_round_is_told(undiffuse, photo, tmp_path):
+    mask = np.zeros((48, 64), np.uint8)
+    mask[::5] = 255  # scratches in white
+    for name, values in (("wrong", mask), ("right", 255 - mask)):
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+        given = [
+            "restore",
+            photo,
+            "--measured",
+            "--degrade",
+            f"inp:mask={tmp_path}/{name}.png",
+            "--noise",
+            0.01,
+        ]
+        done = undiffuse(*given, "--prior", "photo-gaussian", "--out", tmp_path / name)
+        assert done.code == 0
+        assert ("only 21 % of the picture is kept: in a mask white is kept" in done.err) == (name == "wrong")
+
+
+def test_a_colour_picture_is_no_measurement_of_grey(undiffuse, photo, tmp_path):
+    done = undiffuse("restore", photo, "--measured", "--degrade", "gray", "--out", tmp_path / "out")
+    assert done.code == 2 and "give one of so many channels" in done.err
+
+
 def test_my_own_bad_picture(undiffuse, photo, tmp_path):
     """A blurred, noisy, 8-bit file, the kernel as a picture, and nothing else known."""
     kernel = np.array([[0, 60, 0], [60, 255, 60], [0, 60, 0]], np.uint8)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.pictures import photograph
 from undiffuse.app.restore import solve as solving
+from undiffuse.app.restore.folder import pictures
 from undiffuse.core.images import read, write
 from undiffuse.priors import StationaryGaussian
 
@@ -354,6 +355,13 @@ def test_a_plugin_that_changes_is_a_change(undiffuse, scans, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file systems refuse such names themselves")
+def test_pictures_of_other_kinds_are_named(scans, tmp_path):
+    for name in ("a.bmp", "b.BMP", "c.txt", ".d.bmp"):
+        (scans / name).write_bytes(b"x")
+    before = pictures(scans, tmp_path / "out")[1]
+    assert "2 .bmp file(s), which are not read, left out" in before
+
+
 def test_a_name_that_is_not_utf8_is_left_out(undiffuse, scans, tmp_path):
     with open(os.fsencode(scans) + b"/\xff.png", "wb") as file:
         file.write((scans / "a b.png").read_bytes())

@@ -115,9 +115,11 @@ def _measured(config: RestoreConfig, make: Build) -> Measurement:
     if len(A.out_shape) < 3 and y.shape[1:] == (*[1] * (3 - len(A.out_shape)), *A.out_shape):
         y = y.reshape(1, *A.out_shape)  # coefficients, not a picture
     if y.shape[1:] != A.out_shape:
+        of_colours = len(A.out_shape) == 3 and y.shape[2:] == A.out_shape[1:]
+        do = "give one of so many channels" if of_colours else "say the size of the clean picture with --size"
         raise ValueError(
             f"'{config.image}' is {_times(y.shape[1:])}, but '{config.degrade}' gives {_times(A.out_shape)} from "
-            f"a picture of {_times(shape)}; say the size of the clean picture with --size"
+            f"a picture of {_times(shape)}; {do}"
         )
     if A.support is not None:
         y = y * A.support

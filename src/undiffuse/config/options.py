@@ -69,11 +69,18 @@ def validated(entry: Entry, given: Mapping[str, Any], /) -> dict[str, Any]:
     return {name: getattr(checked, name) for name in model.model_fields}
 
 
+ALTERNATIVES = ("constrained-", "literal[")  # what pydantic calls the types of a choice
+
+
 def explain(error: pydantic.ValidationError, owner: str, model: type[pydantic.BaseModel], /) -> str:
     """A pydantic error as one line: each bad option, its value, what was expected, the choices."""
     lines: list[str] = []
+    told: set[str] = set()  # of a choice of types the first fault says enough
     for fault in error.errors(include_url=False):
-        name = ".".join(str(part) for part in fault["loc"])
+        name = ".".join(part for part in map(str, fault["loc"]) if not part.startswith(ALTERNATIVES))
+        if name in told:
+            continue
+        told.add(name)
         if fault["type"] == "extra_forbidden":
             *sections, key = (str(part) for part in fault["loc"])
             known = _section(model, sections).model_fields

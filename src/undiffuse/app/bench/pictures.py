@@ -28,15 +28,21 @@ def open_pictures(
 ) -> tuple[list[Picture], list[str]]:
     """The first `count` of each entry of `data`, by name, and notes on what was left out.
 
-    Pictures with a side under `size`, or with other than `channels` channels, are passed over. ValueError if an
-    entry gives none.
+    Pictures with a side under `size`, or with other than `channels` channels, are passed over, and so are those of a
+    folder or pattern that cannot be read. ValueError if an entry gives none.
     """
     found: dict[str, Picture] = {}
     notes: list[str] = []
     for entry in data:
         taken, passed = 0, 0
         for path in _paths(entry):
-            pixels = read(path).pixels
+            try:
+                pixels = read(path).pixels
+            except ValueError as error:
+                if Path(entry) == path:
+                    raise
+                notes.append(f"left out: {error}")
+                continue
             fits = min(pixels.shape[1:]) >= size and channels in (None, pixels.shape[0])
             if not fits:
                 passed += 1

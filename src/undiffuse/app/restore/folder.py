@@ -14,6 +14,7 @@ from undiffuse.config import RestoreConfig
 
 MANIFEST = "manifest.jsonl"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy")
+OTHERS = (".avif", ".bmp", ".gif", ".heic", ".jp2", ".jxl", ".ppm")  # pictures all the same
 # What decides the pixels; a picture that was done with the same is not done again.
 DECIDES = (
     "degrade", "measured", "blind", "noise", "size", "prior", "label", "guidance", "algorithm", "steps", "eta", "eta_b",
@@ -40,7 +41,12 @@ def pictures(root: Path, out: Path) -> tuple[list[str], tuple[str, ...]]:
             if not encodable(name):
                 left["name(s) that are not UTF-8"] += 1
             elif name.startswith(".") or path.suffix.lower() not in SUFFIXES:
-                left["other or hidden file(s)"] += 1
+                other = path.suffix.lower() in OTHERS and not name.startswith(".")
+                left[
+                    f"{path.suffix.lower()} file(s), which are not read,"
+                    if other
+                    else "other or hidden file(s)"
+                ] += 1
             elif path.is_symlink() and not path.resolve().is_relative_to(top):
                 left["link(s) that lead out of the folder"] += 1
             else:
