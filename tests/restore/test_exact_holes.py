@@ -29,11 +29,12 @@ def test_a_wide_hole_of_noise_free_data_is_filled_within_range(share):
 
 
 @pytest.mark.parametrize("sigma_y", [0.0, 0.04])
-@pytest.mark.parametrize("side", [64, 160])
-def test_missing_pixels_ask_their_neighbours_only(side, sigma_y, monkeypatch):
-    """So that the iterations do not grow with the picture: about 40 without noise, 25 with; 150 and 130 before."""
+@pytest.mark.parametrize("mask, side", [("random", 64), ("random", 160), ("box,missing=0.2", 160)])
+def test_missing_pixels_ask_their_neighbours_only(mask, side, sigma_y, monkeypatch):
+    """So that the iterations do not grow with the picture: about 40; in its own basis alone they were 150, 500 for a
+    box."""
     prior, x = photo_gaussian(), photograph(side, side)[None]
-    A = build("inp", (3, side, side)).to(x.dtype)
+    A = build(f"inp:{mask}", (3, side, side)).to(x.dtype)
     noise = SeededNoise([0])
     problem = Problem(A, measure(A, x, sigma_y, noise), sigma_y)
     transforms = 0
@@ -47,7 +48,7 @@ def test_missing_pixels_ask_their_neighbours_only(side, sigma_y, monkeypatch):
     monkeypatch.setattr(type(prior), "vt", counted)
     with torch.no_grad():
         RESTORERS["exact"](prior, problem, noise, sample=False)(State(x, x.new_ones(())), x.new_zeros(()))
-    assert transforms < 2 * 60  # two an iteration
+    assert transforms < 2 * 90  # two an iteration, three where wide holes have noise around them
 
 
 @pytest.mark.parametrize("mask", ["random,missing=0.9", "box,missing=0.3", "half"])

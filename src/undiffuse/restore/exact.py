@@ -28,6 +28,7 @@ FLOOR = {torch.float32: 1e-2, torch.float64: 1e-3}
 
 
 TOLERANCE_HOLES = {torch.float32: 1e-4, torch.float64: 1e-9}  # of the residual at missing pixels
+WIDE = 32  # pixels of a hole
 SPECTRUM = 2**16  # of its modes, enough to know how they are distributed
 
 PROBES = 8  # random products by which the rows of a matrix are weighed
@@ -147,13 +148,15 @@ def _for_holes(A: Inpaint, prior: GaussianPrior, variance: Tensor, problem: Prob
     C^-1 is local, nearly a differential operator, so that a missing pixel asks its neighbours only: conditioned by the
     width of the holes, and not by the size of the picture. Preconditioned with D (C^-1 + rho)^-1 D + L, where D is 1 at
     missing pixels and q / (q + W) at measured ones, q the mean of C^-1, and L = (1 - D^2) / (q + W). rho is the
-    precision of structures as wide as the widest hole: what is wider the data decides.
+    precision of structures as wide as the widest hole: what is wider the data decides. Where noisy data surrounds
+    wide holes that rho would be far from what decides the measured pixels: they have (C^-1 + W)^-1 to themselves.
     """
     y, kept = problem.y, A.s.to(problem.y)
     precision, gone = 1 / variance, 1 - kept
     q, exactly = precision.mean(), problem.sigma_y == 0
     some = precision.flatten()[:: precision.numel() // SPECTRUM | 1]  # odd: of every row and column
-    rho = some.quantile(_width(kept) ** -2)
+    width = _width(kept)
+    rho, apart = some.quantile(width**-2), width >= WIDE and not exactly
     weight = q.new_zeros(()) if exactly else q.new_tensor(problem.sigma_y**-2)
     shrink = torch.zeros_like(q) if exactly else q / (q + weight)
     near = gone + shrink * kept
@@ -163,8 +166,13 @@ def _for_holes(A: Inpaint, prior: GaussianPrior, variance: Tensor, problem: Prob
         pulled = prior.v(prior.vt(x) * precision)
         return gone * pulled if exactly else pulled.addcmul(weight * kept, x)
 
+    def smooth(r: Tensor, floor: Tensor) -> Tensor:
+        return prior.v(prior.vt(r) / (precision + floor))
+
     def precondition(r: Tensor) -> Tensor:
-        return near * prior.v(prior.vt(near * r) / (precision + rho)) + alone * r
+        if apart:
+            return gone * smooth(gone * r, rho) + kept * smooth(kept * r, weight)
+        return near * smooth(near * r, rho) + alone * r
 
     def correct(residual: Tensor) -> Tensor:
         known = kept * residual
