@@ -5,9 +5,10 @@
 
 DATA is a folder or a pattern of held-out pictures. The one with the highest mean PSNR is taken; for compressive
 sensing DPIR, as the Wiener estimate takes ten times as long there as four calls. What was measured is kept in the
-output folder, so that the same command goes on where it was stopped. --tuned: presets that `undiffuse tune` wrote,
-which take the place of those of the same task and noise. Writes src/undiffuse/assets/presets_fast.yaml, of photo-small
-presets_small.yaml.
+output folder, so that the same command goes on where it was stopped. Where data without noise leaves less to do than
+the algorithm's own levels are for, two lower grids are tried on all pictures. --tuned: presets that `undiffuse tune`
+wrote, which take the place of those of the same task and noise. Writes src/undiffuse/assets/presets_fast.yaml, of
+photo-small presets_small.yaml.
 """
 
 import argparse
@@ -17,12 +18,22 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import torch
 from presets import NOISE, TASKS, measured
 
 from undiffuse.app.kinds import Kind
 from undiffuse.app.presets import ChosenBy, Preset, presets_text, read_presets
+from undiffuse.app.priors import Opened, open_prior
 from undiffuse.config.bench import split_calls
+from undiffuse.core.images import read
+from undiffuse.core.loop import last, sample
+from undiffuse.core.noise import SeededNoise
+from undiffuse.metrics import psnr
+from undiffuse.operators import build
+from undiffuse.restore import Problem
 
+LOWER = ((0.1, 0.0585, 0.0342, 0.02), (0.04, 0.03, 0.02, 0.01))  # [-1, 1] units
+SIDE = 256  # of the pictures that they are tried on
 PLAIN, WARM = "dpir:mirror=true@4", "dpir_wiener:mirror=true@4"
 ASSETS = Path(__file__).parents[1] / "src/undiffuse/assets"
 
@@ -55,6 +66,44 @@ def chosen(options: argparse.Namespace, kind: Kind, noise: float) -> Preset:
     )
 
 
+def lowered(one: Preset, opened: Opened, files: list[Path]) -> Preset:
+    """On the best of its own levels and the lower ones, where the data has no noise."""
+    if one.noise[0] > 0 or one.task not in ("reduction", "holes", "blur"):
+        return one
+    found: dict[str, float] = {}
+    tried = [one] + [one.model_copy(update={"grid": grid}) for grid in LOWER]
+    for preset in tried:
+        total = sum(decibels(preset, opened, path, seed) for seed, path in enumerate(files))
+        found[f"psnr on {preset.grid or 'its own levels'}"] = round(total / len(files), 3)
+    best = max(range(len(tried)), key=list(found.values()).__getitem__)
+    print(one.task, found, flush=True)
+    told = one.chosen_by.model_copy(
+        update={"pictures": len(files), "figures": {**one.chosen_by.figures, **found}}
+    )
+    return tried[best].model_copy(update={"chosen_by": told})
+
+
+def pictures(data: str) -> list[Path]:
+    """Of a folder or a pattern."""
+    path = Path(data)
+    found = path.iterdir() if path.is_dir() else path.parent.glob(path.name)
+    return sorted(one for one in found if one.suffix in (".png", ".jpg"))
+
+
+@torch.no_grad()
+def decibels(preset: Preset, opened: Opened, path: Path, seed: int) -> float:
+    """PSNR of the centre of one picture, restored from data without noise."""
+    x = read(path).pixels[None, :3].float()
+    top, left = ((n - SIDE) // 2 for n in x.shape[2:])
+    x = x[:, :, top : top + SIDE, left : left + SIDE]
+    A = build(TASKS[preset.task], tuple(x.shape[1:])).float()
+    problem, noise = Problem(A, A(x), 0.0), SeededNoise([seed])
+    method = preset.method(opened, problem)
+    sigmas = method.sigmas.float()
+    step = method.step(opened.denoise, problem, noise)
+    return psnr(last(sample(step, method.start(problem, sigmas[0], noise), sigmas)).x.clamp(-1, 1), x).item()
+
+
 def tuned(one: Preset, options: argparse.Namespace, better: dict[tuple[Kind, float], Preset]) -> Preset:
     """The preset of a search for the same task at a noise level of this one's range, if there is one."""
     for (task, noise), other in better.items():
@@ -79,6 +128,8 @@ def main() -> None:
     better = {(one.task, one.noise[0]): one for path in options.tuned for one in read_presets(path)}
     cells = [(kind, noise) for kind in TASKS for noise in NOISE if kind != "noise" or noise > 0]
     found = [chosen(options, kind, noise) for kind, noise in cells]
+    opened, files = open_prior(options.prior), [path for data in options.data for path in pictures(data)]
+    found = [lowered(one, opened, files) for one in found]
     file = ASSETS / f"presets_{options.prior.removeprefix('photo-')}.yaml"
     file.write_text(presets_text(tuned(one, options, better) for one in found))
 

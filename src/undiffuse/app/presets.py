@@ -5,6 +5,7 @@ says which run chose it and what that run measured.
 """
 
 import functools
+import math
 from collections.abc import Iterable
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -49,7 +50,8 @@ class Preset(Options):
     steps: Annotated[int, pydantic.Field(ge=1, le=100_000)]  # noise levels
     grid: tuple[float, ...] | None = None
     draws: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 1
-    instead_of: str | None = None  # a prior that it is at least as good as, in fewer calls: `auto` takes it
+    instead_of: str | None = None  # a prior that it is as good as, in fewer calls: `auto` takes it
+    instead_from: Annotated[float, pydantic.Field(ge=0)] = 0.0  # where this share of the numbers is measured
     chosen_by: ChosenBy
 
     @pydantic.model_validator(mode="after")
@@ -70,6 +72,11 @@ class Preset(Options):
         named = self.prior == opened.name or (len(self.prior) >= SHORTEST and sha256.startswith(self.prior))
         within = self.noise[0] <= problem.sigma_y / 2 < self.noise[1]
         return named and within and self.task == kind_of(problem.A) and self._able(opened, problem)
+
+    def stands_in(self, prior: str, problem: Problem) -> bool:
+        """Whether the prior `auto` may take it where it would take that one."""
+        share = problem.A.measurements / math.prod(problem.A.in_shape)
+        return self.instead_of == prior and share >= 0.999 * self.instead_from  # which is rounded
 
     def _able(self, opened: Opened, problem: Problem) -> bool:
         """Whether the algorithm takes this operator: some need an SVD, which not all of a kind have."""

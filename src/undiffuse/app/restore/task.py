@@ -100,7 +100,7 @@ def _chosen_prior(config: RestoreConfig, problem: Problem, priors: Priors) -> st
         return CLOSED
     if QUICK in candidates(config):
         preset = preset_for(_known(config, QUICK, priors), problem, config.goal)
-        if preset is not None and preset.instead_of == NETWORK:
+        if preset is not None and preset.stands_in(NETWORK, problem):
             return QUICK
     return NETWORK
 
