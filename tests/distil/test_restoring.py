@@ -121,9 +121,7 @@ def test_operators_keep_their_precision_in_training_of_less():
         problem = asked.problem(clean, torch.zeros(4), SeededNoise([0]))
         with as_before():
             assert torch.is_autocast_enabled("cpu")
-        _, x0 = asked.answer(
-            denoise, problem, asked.levels(0.0, torch.zeros(())), 0, SeededNoise([0])
-        )
+        _, x0 = asked.answer(denoise, problem, asked.levels(0.0, torch.zeros(())), 0, SeededNoise([0]))
     assert seen == [False]
     torch.testing.assert_close(problem.A(x0), problem.y, rtol=0, atol=1e-5)
 

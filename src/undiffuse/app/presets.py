@@ -76,7 +76,7 @@ class Preset(Options):
     def stands_in(self, prior: str, problem: Problem) -> bool:
         """Whether the prior `auto` may take it where it would take that one."""
         share = problem.A.measurements / math.prod(problem.A.in_shape)
-        return self.instead_of == prior and share >= 0.999 * self.instead_from  # which is rounded
+        return self.instead_of == prior and share >= self.instead_from
 
     def _able(self, opened: Opened, problem: Problem) -> bool:
         """Whether the algorithm takes this operator: some need an SVD, which not all of a kind have."""
