@@ -18,7 +18,7 @@ no more above. Half an hour of a core.
 
 import argparse
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from undiffuse.app.bench import Benched, run
@@ -147,7 +147,10 @@ def main() -> None:
     goals = options.goals.split(",")
     found: list[Preset] = []
     kept = [one for one in read_presets(FILE) if one.goal not in goals]
-    write: Callable[[], None] = lambda: save(in_order([*found, *kept]), options)  # noqa: E731
+
+    def write() -> None:
+        save(in_order([*found, *kept]), options)
+
     for kind in options.tasks.split(","):
         for noise in NOISE:
             if kind == "noise" and noise == 0:
