@@ -210,13 +210,13 @@ from undiffuse.registry import RESTORERS
 from undiffuse.restore import ddrm
 
 if "deadly" not in RESTORERS:
-    @RESTORERS.register("deadly", summary="ddrm whose first process dies", example="")
-    def deadly(denoise, problem, noise, /, *, flag: str):
+    @RESTORERS.register("deadly", summary="ddrm whose first two processes die", example="")
+    def deadly(denoise, problem, noise, /, *, died: str):
         step = ddrm(denoise, problem, noise)
 
         def fatal(state, sigma_next):
-            if not Path(flag).exists():
-                Path(flag).touch()
+            if len(list(Path(died).iterdir())) < 2:
+                (Path(died) / str(os.getpid())).touch()
                 os.kill(os.getpid(), 9)
             return step(state, sigma_next)
 
@@ -224,16 +224,17 @@ if "deadly" not in RESTORERS:
 """
 
 
-def test_a_fleet_that_loses_a_worker(undiffuse, scans, tmp_path):
-    """Two processes of a cluster on this machine; the first to begin is killed, its picture is done by another."""
+def test_a_fleet_that_loses_workers(undiffuse, scans, tmp_path):
+    """Two processes of a cluster on this machine; the first two to begin are killed, others do their pictures."""
     pytest.importorskip("ray")
     (tmp_path / "deadly.py").write_text(DEADLY)
-    flag = tmp_path / "died"
-    arguments = ["restore", scans, *OPTIONS[:-4], "--algorithm", f"deadly:flag={flag}", "--steps", 4]
+    died = tmp_path / "died"
+    died.mkdir()
+    arguments = ["restore", scans, *OPTIONS[:-4], "--algorithm", f"deadly:died={died}", "--steps", 4]
     arguments += ["--plugin", tmp_path / "deadly.py"]
     done = undiffuse(*arguments, "--fleet", "local", "--workers", 2, "--out", tmp_path / "fleet")
     assert done.code == 0 and "5 restored" in done.out and "2 workers" in done.err
-    assert flag.exists()
+    assert len(list(died.iterdir())) >= 2
     alone = undiffuse(*arguments, "--out", tmp_path / "alone")
     assert alone.code == 0 and pixels(tmp_path / "alone") == pixels(tmp_path / "fleet")
 

@@ -34,6 +34,7 @@ class Worker:
         load_entry_points()
         for path in plugins:
             load_plugin(path)
+        machine.keep_freed()
         self._priors, self._device = priors, machine.device(device)
 
     def solve(self, tasks: list[Task]) -> tuple[Tensor, float]:
@@ -50,7 +51,8 @@ def fleet(
     """Each group on the next worker that is free; answers in the order in which they come."""
     ray = _joined(config)
     try:
-        workers = _workers(ray, config, priors)
+        held = ray.put(priors)  # until the last answer: a worker that is started again asks for them again
+        workers = _workers(ray, config, held)
         yield Note(f"{len(workers)} workers")
         if config.workers is not None and config.workers > len(workers):
             yield Note("the cluster has no room for more of them")
@@ -82,7 +84,7 @@ def _joined(config: RestoreConfig) -> Any:
     return ray
 
 
-def _workers(ray: Any, config: RestoreConfig, priors: Priors) -> list[Any]:
+def _workers(ray: Any, config: RestoreConfig, held: Any) -> list[Any]:
     resources = ray.cluster_resources()
     gpus = 0 if config.device == "cpu" else int(resources.get("GPU", 0))
     room = gpus or max(1, int(resources.get("CPU", 1)))  # an actor without a place would wait for ever
@@ -90,7 +92,6 @@ def _workers(ray: Any, config: RestoreConfig, priors: Priors) -> list[Any]:
     kind = ray.remote(Worker).options(
         num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=RETRIES, max_task_retries=RETRIES
     )
-    held = ray.put(priors)
     return [kind.remote(held, config.plugins, config.device) for _ in range(count)]
 
 
