@@ -1,6 +1,9 @@
 """Cores and memory from invented /proc and cgroup files."""
 
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +125,27 @@ def test_memory_of_a_gpu():
     after = machine.memory(cuda)
     assert before.device_allocated is not None and after.device_allocated is not None and after.device_total
     assert after.device_allocated - before.device_allocated == x.numel() * 4
+
+
+KEEPING = """
+import resource, torch
+from undiffuse.app.machine import keep_freed
+keep_freed()
+def call():
+    parts = [torch.ones(2**21) for _ in range(5)]
+for _ in range(2): call()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10): call()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives back at once")
+@pytest.mark.parametrize("told", [{}, {"MALLOC_TRIM_THRESHOLD_": "65536"}])
+def test_freed_memory_is_kept_unless_the_environment_says_otherwise(told):
+    """Ten times 40 MB: 10,240 pages a time if they are given back; fewer in all if they are kept."""
+    bare = {name: value for name, value in os.environ.items() if name not in machine.SAID}
+    done = subprocess.run(
+        [sys.executable, "-c", KEEPING], env=bare | told, capture_output=True, text=True, check=True
+    )
+    assert (int(done.stdout) < 10_240) == (not told)

@@ -105,7 +105,6 @@ def run(config: LikelihoodConfig) -> Iterator[Event]:
     if config.label is None:
         _check_classes(opened, config, pictures.dataset)
     device = machine.device(config.device)
-    machine.keep_freed()
     opened.denoise.to(device).requires_grad_(False)
     if config.out is not None:
         if config.out.is_dir():

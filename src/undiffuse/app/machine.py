@@ -1,6 +1,8 @@
 """What this process may use: device, cores, memory. Read from the system; None where it does not say."""
 
+import ctypes
 import os
+import platform
 import re
 import sys
 from collections.abc import Iterator
@@ -10,6 +12,9 @@ from typing import NamedTuple
 import torch
 
 ROOT = Path("/")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+SAID = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+LARGEST_KEPT, KEPT = 2**27, 2**29  # bytes of a block, and in all
 _UNLIMITED = 2**60  # cgroup v1 writes "no limit" as a number of pages near 2^63
 
 
@@ -53,12 +58,16 @@ def release(device: torch.device) -> None:
 
 
 def keep_freed() -> None:
-    """Let the C library keep memory that is freed, up to 64 MB, for the next call of the network.
+    """Let the C library keep memory that is freed for the next call of the network, where it is glibc.
 
-    glibc takes large blocks from the system and gives them back at once, page by page, until a larger one has been
-    freed: that one sets its limit. benchmarks/sampling.py sees the difference in steps of 32x32 pictures.
+    It gives large blocks back to the system at once, and takes them again page by page at the next call, at a fault
+    each: a quarter to two fifths of the time of a network on a CPU (benchmarks/allocator.py). Whoever has said through
+    the environment how it should be is left alone. Blocks of more than 128 MB, such as a large photograph, go back.
     """
-    torch.empty(2**25 - 2**16, dtype=torch.uint8)  # the limit can be no higher than 32 MB
+    if platform.libc_ver()[0] == "glibc" and not any(name in os.environ for name in SAID):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+        mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def memory(device: torch.device, root: Path = ROOT) -> Memory:

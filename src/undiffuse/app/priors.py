@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from undiffuse.app.events import Note
 from undiffuse.app.guides import Guide, open_guide
+from undiffuse.app.machine import keep_freed
 from undiffuse.app.pull import pulled
 from undiffuse.checkpoints import PriorConfig, load, parse_given
 from undiffuse.checkpoints.formats import native_file
@@ -153,8 +154,10 @@ def open_prior(text: str, options: str | None = None, precision: str = "fp32") -
     """A name of `undiffuse priors` (published ones once they are pulled), else a file of weights or a run's folder.
 
     options: what `--prior-options` says of a file from outside, key=value,... precision: fp32, or bf16 or fp16 for the
-    convolutions and attention of a network. ValueError, in one line, for what cannot be opened so.
+    convolutions and attention of a network. ValueError, in one line, for what cannot be opened so. Whoever opens a
+    prior is about to call it: the process keeps the memory that it frees (`keep_freed`).
     """
+    keep_freed()
     opened = _opened(text, options)
     if precision == "fp32":
         return opened

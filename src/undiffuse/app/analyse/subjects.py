@@ -115,7 +115,6 @@ def open_subjects(
 def compared(config: AnalyseConfig, opened: Sequence[Opened]) -> Subjects:
     """The same for priors that are open. ValueError, in one line, for those that differ in what they draw."""
     device = machine.device(config.device)
-    machine.keep_freed()
     plans = [_plan(config, one) for one in opened]
     for plan in plans[1:]:
         _check_alike(plans[0], plan)

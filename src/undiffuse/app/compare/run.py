@@ -53,7 +53,6 @@ def run(config: CompareConfig) -> Iterator[Event]:
     _check(config, opened, out)
     contenders = [contender(opened, config, text) for text in config.samplers]
     device = machine.device(config.device)
-    machine.keep_freed()
     opened.ready(device)
     plan, members = contenders[0].plan, list(range(config.n))
     told = dict.fromkeys(note for one in contenders for note in one.plan.notes())

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from undiffuse.app import machine, outputs
+from undiffuse.app import outputs
 from undiffuse.app.events import Done, Event, Note, Saved
 from undiffuse.app.priors import announced
 from undiffuse.app.sample import folder as places
@@ -50,7 +50,6 @@ def _run(config: SampleConfig, mine: Shard) -> Iterator[Event]:
     paths.check_kind(config.path)
     made, out = plan(config), config.out or default_folder(config)
     device = mine.device(config.device)
-    machine.keep_freed()
     outputs.check_writable(out)
     record = places.begun(made, out)
     missing = places.missing(made, out) if record else list(range(config.n))

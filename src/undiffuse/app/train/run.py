@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from undiffuse.app.events import Done, Event, Note, Progress
-from undiffuse.app.machine import memory
+from undiffuse.app.machine import keep_freed, memory
 from undiffuse.app.train import folder as places
 from undiffuse.app.train.build import Pieces, build
 from undiffuse.app.train.folder import take
@@ -31,6 +31,7 @@ def run(
 
     Asked to stop (Ctrl-C, SIGTERM) it saves, and raises KeyboardInterrupt. Of several processes only the first speaks.
     """
+    keep_freed()
     accelerator = accelerator_for(config.train.precision, device)
     main = accelerator.is_main_process
     check_shared(config.train.batch, accelerator)
