@@ -39,6 +39,7 @@ from undiffuse.restore import Problem, measure
 PRIORS = ("photo", "photo-fast", "photo-small")
 TASKS = (
     "sr4", "sr2", "sr8", "sr_bicubic4", "deblur_gauss", "blur:gaussian,std=2", "blur:disk,taps=11",
+    "blur:motion,taps=15,angle=30",
     "inp", "inp:random,missing=0.3", "inp:box", "deno", "color",
 )  # fmt: skip
 NOISE = (0.0, 0.02, 0.05)
