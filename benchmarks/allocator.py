@@ -21,9 +21,13 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from undiffuse.app.machine import SAID
+
 RESULTS = Path(__file__).parent / "results" / "allocator.json"
-AS_IT_IS = {"GLIBC_TUNABLES": ""}  # keep_freed leaves alone whoever has said something
-SETTINGS: dict[str, dict[str, str]] = {"default": AS_IT_IS, "kept": {}}
+SETTINGS: dict[str, dict[str, str]] = {
+    "default": {"GLIBC_TUNABLES": ""},  # keep_freed leaves alone whoever has said something
+    "kept": {},
+}
 PIXELS = 2**21  # in the calls of a round, about
 
 
@@ -53,10 +57,11 @@ def child(side: int) -> dict[str, float]:
 
 def measured(side: int, rounds: int) -> list[dict[str, Any]]:
     found: dict[str, list[dict[str, float]]] = {name: [] for name in SETTINGS}
+    bare = {name: value for name, value in os.environ.items() if name not in SAID}
     for _ in range(rounds):
         for name, told in SETTINGS.items():
             command = [sys.executable, __file__, "--child", str(side)]
-            done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, env=bare | told, capture_output=True, text=True, check=True)
             found[name].append(json.loads(done.stdout))
     return [
         {"side": side, "setting": name} | {key: median(one[key] for one in all_of) for key in all_of[0]}
