@@ -22,8 +22,8 @@ from undiffuse.training.objective import Weight
 SHARE = 0.5  # of the images that are restored; the others are denoised
 QUIET = 0.5  # of the restored, those whose data has no noise
 LOWER = 0.25  # of an algorithm's levels, the lowest practised where the data has none
-WEIGHT = 0.3  # of a share of the start's error
-TINY = 1e-12  # a start without error
+WEIGHT = 0.1  # of the logarithm of a squared error
+TINY = 1e-12  # float32 leaves as much of an answer that the data determines
 SEEDS = 2**31
 
 
@@ -87,17 +87,18 @@ class Practice:
 class Restoring(Matching):
     """Half of the images as `Matching` has them; the other half
 
-        w |x_k - x0| / |x_start - x0|,    x_k = the answer of call k of the algorithm, as if it were the last,
-                                          k uniform, w = 0.3
+        w ln(|x_k - x0|^2 / |x_start - x0|^2),    x_k = the answer of call k of the algorithm, as if it were the
+                                                  last, k uniform, w = 0.1
 
     for a picture degraded and restored with the student as it is now. What an algorithm shows its network is no
     x0 + sigma n: the error of an enlarged picture follows its edges. A network that has seen such errors takes them
     off in fewer calls. Each call is asked for the clean picture itself, as an error costs the picture the same at
-    every call. The error is told as a share of that of the algorithm's start, and not squared, so that a mild blur
-    without noise (70 dB) has as much to say as an enlargement (25 dB); w is the size of the other half's losses for
-    the priors of photographs. The idea of learning on the states
-    that one's own answers lead to is that of DAgger (Ross, Gordon and Bagnell 2011); unlike unrolled networks (Zhang,
-    Van Gool and Timofte 2020) no gradient passes from call to call, and the student stays a denoiser at every level.
+    every call. The error is told in the decibels that it is judged by, above those of the algorithm's start: a mild
+    blur without noise (75 dB) has as much to say as an enlargement (25 dB), and so has a picture that it suits as one
+    that it does not. w makes the gradients as large as the other half's for the priors of photographs. The idea of
+    learning on the states that one's own answers lead to is that of DAgger (Ross, Gordon and Bagnell 2011); unlike
+    unrolled networks (Zhang, Van Gool and Timofte 2020) no gradient passes from call to call, and the student stays a
+    denoiser at every level.
 
     ValueError for a prior with classes or conditioned on a picture.
     """
@@ -135,7 +136,7 @@ class Restoring(Matching):
             sigmas = practice.levels(problem.sigma_y, u[4]).to(problem.y)
             begun, x0 = practice.answer(denoise, problem, sigmas, _number(u[2], practice.calls), noise)
             left, was = ((x - clean).square().mean() + TINY for x in (x0, begun))
-        return WEIGHT * (left / was).sqrt()
+        return WEIGHT * (left / was).log()
 
 
 def _number(u: Tensor, count: int) -> int:
