@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from undiffuse.app.demo import demo
 from undiffuse.app.events import Done
-from undiffuse.app.outputs import as_image, panels
+from undiffuse.app.outputs import as_image
 from undiffuse.app.restore import Restored
+from undiffuse.app.restore.sheet import panels
 
 SIDE, GAP, CAPTION = 420, 10, 30
 CROP = (80, 130, 330, 380)  # left, top, right, bottom: the dog's face

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from undiffuse.app.restore import fleet
-from undiffuse.app.restore.engine import Solved
+from undiffuse.app.restore.answers import Solved
 
 
 class Gone(Exception):

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from tests.pictures import photograph
-from undiffuse.app import outputs
 from undiffuse.app import restore as app
+from undiffuse.app.outputs import as_image
+from undiffuse.app.restore.sheet import _detail
 from undiffuse.core.images import read, write
 from undiffuse.core.noise import SeededNoise
 from undiffuse.metrics import psnr
@@ -48,7 +49,7 @@ def test_a_jpeg_of_a_blurred_picture(undiffuse, tmp_path):
     clean = photograph(160, 200)
     write(clean, tmp_path / "clean.png")
     A = build("blur:gaussian,std=1.5", tuple(clean.shape)).float()
-    pixels = outputs.as_image(A(clean[None])[0])
+    pixels = as_image(A(clean[None])[0])
     pixels.save(tmp_path / "old.jpg", quality=80)
     given = ["restore", tmp_path / "old.jpg", "--measured", "--degrade", "blur:gaussian,std=1.5"]
     given += ["--reference", tmp_path / "clean.png", "--prior", "photo-gaussian"]
@@ -206,7 +207,7 @@ def test_the_detail_shows_what_was_restored():
     picture = photograph(96, 128)
     change = torch.zeros_like(picture)
     change[:, 60:, 90:] = 0.5
-    row, column, side = outputs._detail(picture, change)
+    row, column, side = _detail(picture, change)
     assert row + side > 60 and column + side > 90
 
 

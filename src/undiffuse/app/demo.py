@@ -5,9 +5,11 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from undiffuse.app.events import Done, Event, Note, Saved
-from undiffuse.app.outputs import check_folder, save_bytes, sheet
+from undiffuse.app.outputs import save_bytes
 from undiffuse.app.restore import Restored, run
+from undiffuse.app.restore.files import check_folder
 from undiffuse.app.restore.report import write_report
+from undiffuse.app.restore.sheet import sheet
 from undiffuse.config import RestoreConfig
 
 DEGRADATIONS = {"sr4": 0.02, "deblur_gauss": 0.02, "inp": 0.0}  # and their noise

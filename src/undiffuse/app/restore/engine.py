@@ -2,38 +2,17 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from undiffuse.app import machine
 from undiffuse.app.events import Event, Progress
+from undiffuse.app.restore.answers import Answers, Failed, Solved, failures, of_this_picture
+from undiffuse.app.restore.fleet import fleet
 from undiffuse.app.restore.solve import Stage, solve
 from undiffuse.app.restore.task import Priors, Task
 from undiffuse.app.restore.trace import Snapshot, snapshot
 from undiffuse.config import RestoreConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A picture that is passed over."""
-
-    name: str  # below the folder
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Solved:
-    """A group with its draws."""
-
-    tasks: list[Task]
-    draws: Tensor  # (pictures, K, C, H, W)
-    seconds: float
-    trace: list[tuple[Snapshot, ...]]  # of each picture; empty but for the first
-
-
-Answers = Iterator[Event | Solved | Failed]
 
 
 def engine(
@@ -46,8 +25,6 @@ def engine(
     """Every group solved, in any order. `total` pictures are to come."""
     if config.fleet is None:
         return local(config, groups, device, total)
-    from undiffuse.app.restore.fleet import fleet
-
     return fleet(config, groups, priors, total)
 
 
@@ -89,16 +66,3 @@ def _solved(group: list[Task], device: torch.device) -> Iterator[Event | Stage |
             taken = snapshot(group[0], event) if event.first else None
             trace += [taken] if taken else []
         yield event
-
-
-def of_this_picture(error: BaseException) -> bool:
-    """Whether the next picture may go well all the same: bad input, no memory, no convergence."""
-    apart = torch.linalg.LinAlgError  # pyright: ignore[reportPrivateImportUsage]
-    return isinstance(error, ValueError | OSError | apart) or machine.out_of_memory(error)
-
-
-def failures(config: RestoreConfig, group: list[Task], error: BaseException) -> Iterator[Failed]:
-    """The pictures of a group that could not be restored."""
-    said = "out of memory; use a smaller picture or --window" if machine.out_of_memory(error) else str(error)
-    for task in group:
-        yield Failed(task.config.image.relative_to(config.image).as_posix(), said)

@@ -1,18 +1,39 @@
 """The files of one result."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torch import Tensor
 
-from undiffuse.app import outputs
+from undiffuse.app.outputs import check_writable, save_bytes
 from undiffuse.app.restore.result import Restored, record
+from undiffuse.app.restore.sheet import heat, sheet
+from undiffuse.app.restore.table import TABLE, read_table
 from undiffuse.core.images import write
 
 ALL = ("restored", "degraded", "original", "deviation", "q05", "q50", "q95", "y", "sheet", "record", "draws")
 ALONE = ALL[:-1]  # of one picture, unless asked otherwise
 AMONG_OTHERS = ("restored", "deviation", "q05", "q50", "q95")  # of each picture in a folder
+REPORT = "report.html"
+LONGEST = 255  # bytes of a file name, on the file systems of today
+
+
+def check_folder(out: Path, name: str, inputs: Iterable[Path]) -> None:
+    """ValueError if `out` cannot hold the results of a picture `name`, or if they would replace an input.
+
+    Makes nothing, as `check_writable`.
+    """
+    check_writable(out)
+    if len(os.fsencode(f"{name}_deviation.png")) > LONGEST:
+        raise ValueError(f"the name of '{name}' is too long for names such as NAME_deviation.png; shorten it")
+    names = {f"{name}_{kind}{suffix}" for kind in ALL[:-2] for suffix in (".png", ".tif", ".npy")}
+    names |= {f"{name}.json", TABLE, REPORT}
+    for path in inputs:
+        if path.name in names and path.parent.resolve() == out.resolve():
+            raise ValueError(f"the results would replace '{path}'; choose another output folder with --out")
+    read_table(out / TABLE)
 
 
 def save(result: Restored, stem: Path, kinds: tuple[str, ...]) -> Iterator[Path]:
@@ -26,10 +47,10 @@ def save(result: Restored, stem: Path, kinds: tuple[str, ...]) -> Iterator[Path]
         shape = (*[1] * (3 - result.y.ndim), *result.y.shape)  # what is no picture, as one of one channel
         yield _written(result.y.reshape(shape), stem.with_name(f"{stem.name}_y"), None)
     if "sheet" in kinds:
-        yield outputs.save_bytes(stem.with_name(f"{stem.name}_sheet.png"), outputs.sheet(result))
+        yield save_bytes(stem.with_name(f"{stem.name}_sheet.png"), sheet(result))
     if "record" in kinds:
         text = json.dumps(record(result), indent=2)
-        yield outputs.save_bytes(stem.with_name(f"{stem.name}.json"), text.encode())
+        yield save_bytes(stem.with_name(f"{stem.name}.json"), text.encode())
 
 
 def _pictures(result: Restored) -> dict[str, Tensor]:
@@ -38,7 +59,7 @@ def _pictures(result: Restored) -> dict[str, Tensor]:
         pictures["original"] = result.reference
     if result.posterior is not None:
         pictures |= {
-            "deviation": outputs.heat(result.posterior.deviation[0]),
+            "deviation": heat(result.posterior.deviation[0]),
             "q05": result.posterior.low[0],
             "q50": result.posterior.median[0],
             "q95": result.posterior.high[0],

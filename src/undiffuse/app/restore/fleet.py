@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from undiffuse.app import machine
 from undiffuse.app.events import Note, Progress
 from undiffuse.app.priors import Opened
-from undiffuse.app.restore.engine import Answers, Failed, Solved, failures
+from undiffuse.app.restore.answers import Answers, Failed, Solved, failures
 from undiffuse.app.restore.solve import solve
 from undiffuse.app.restore.task import Priors, Task
 from undiffuse.config import RestoreConfig

@@ -14,13 +14,15 @@ from undiffuse.app.events import Done, Event, Note, Saved
 from undiffuse.app.measurement import check_terms, operator
 from undiffuse.app.presets import read_presets
 from undiffuse.app.priors import Opened, announced
-from undiffuse.app.restore.engine import Failed, Solved, engine, of_this_picture
-from undiffuse.app.restore.files import AMONG_OTHERS, save
+from undiffuse.app.restore.answers import Failed, Solved, of_this_picture
+from undiffuse.app.restore.engine import engine
+from undiffuse.app.restore.files import AMONG_OTHERS, LONGEST, REPORT, save
 from undiffuse.app.restore.folder import MANIFEST, SUFFIXES, entry, fingerprint, pictures, settings
 from undiffuse.app.restore.manifest import Manifest
 from undiffuse.app.restore.report import section, write_folder_report
 from undiffuse.app.restore.result import judge
 from undiffuse.app.restore.solve import alike, together
+from undiffuse.app.restore.table import TABLE, as_text, row, write_table
 from undiffuse.app.restore.task import (
     Priors,
     Task,
@@ -94,7 +96,7 @@ def check_folders(config: RestoreConfig) -> None:
     check_terms(config)
     if config.preset is not None:
         read_presets(config.preset)
-    for name in (outputs.TABLE, outputs.REPORT):
+    for name in (TABLE, REPORT):
         if (config.out / name).exists() and not (config.out / MANIFEST).exists():
             raise ValueError(f"'{config.out}' holds a {name} that is of no folder; choose another --out")
     if config.out.resolve() == config.image.resolve():
@@ -127,7 +129,7 @@ def _tasks(
                 raise ValueError(
                     f"'{owners[name]}' has the same name but for its ending: they would share results"
                 )
-            if len(os.fsencode(f"{Path(name).stem}_deviation.png")) > outputs.LONGEST:
+            if len(os.fsencode(f"{Path(name).stem}_deviation.png")) > LONGEST:
                 raise ValueError("its name is too long for names such as NAME_deviation.png; shorten it")
             own = {"image": config.image / name, "reference": references.of(name)}
             seen[name] = fingerprint(config.image / name)
@@ -225,7 +227,7 @@ class _Work:
             save(result, stem, self._kinds)
         )  # a full disk ends the run: no other picture would do better
         seen = self.seen.pop(name)
-        self.manifest.add(entry(result, outputs.row(result, name), made, seen, self.mark, out))
+        self.manifest.add(entry(result, row(result, name), made, seen, self.mark, out))
         self.done += 1
         if len(self._sections) < SHOWN:
             self._sections.append(section(result, name))
@@ -234,9 +236,9 @@ class _Work:
         """The manifest in order, the table and the report."""
         yield Saved(self.manifest.tidy())
         lines = self.manifest.of(names)
-        rows = (outputs.as_text(line) for line in lines if line["status"] == "done")
-        yield Saved(outputs.write_table(self.config.out / outputs.TABLE, rows))
-        page = self.config.out / outputs.REPORT
+        rows = (as_text(line) for line in lines if line["status"] == "done")
+        yield Saved(write_table(self.config.out / TABLE, rows))
+        page = self.config.out / REPORT
         yield Saved(write_folder_report(lines, self._sections, page, self.config))
 
     @property

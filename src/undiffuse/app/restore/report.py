@@ -7,11 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from undiffuse.app.outputs import heat, panels, row, save_bytes, white
+from undiffuse.app.outputs import save_bytes
 from undiffuse.app.restore import figures
 from undiffuse.app.restore.command import alone, command
 from undiffuse.app.restore.embedded import Embedded, embedded
 from undiffuse.app.restore.result import Restored, record
+from undiffuse.app.restore.sheet import heat, panels, white
+from undiffuse.app.restore.table import row
 from undiffuse.config import RestoreConfig
 
 ROWS = 2000  # of a folder's table

@@ -11,10 +11,11 @@ from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.measurement import files
 from undiffuse.app.priors import announced
-from undiffuse.app.restore.files import ALONE, save
+from undiffuse.app.restore.files import ALONE, REPORT, check_folder, save
 from undiffuse.app.restore.folder import MANIFEST
 from undiffuse.app.restore.result import judge
 from undiffuse.app.restore.solve import Stage, solve
+from undiffuse.app.restore.table import TABLE, append_metrics
 from undiffuse.app.restore.task import asked_for, network_of_lpips, prepare
 from undiffuse.app.restore.trace import Snapshot, snapshot
 from undiffuse.config import RestoreConfig
@@ -50,7 +51,7 @@ def _run_one(config: RestoreConfig) -> Iterator[Event]:
     task, lpips = prepare(config, {}), network_of_lpips(config)
     device = machine.device(config.device)
     inputs = [config.image, *files(config.degrade)] + ([config.reference] if config.reference else [])
-    outputs.check_folder(config.out, task.name, inputs)
+    check_folder(config.out, task.name, inputs)
     if (config.out / MANIFEST).exists():
         raise ValueError(f"'{config.out}' holds the results of a folder; choose another folder with --out")
     yield from (Note(note) for note in task.measurement.notes)
@@ -72,8 +73,8 @@ def _run_one(config: RestoreConfig) -> Iterator[Event]:
     outputs.make_folder(config.out)
     for path in save(result, config.out / task.name, config.save or ALONE):
         yield Saved(path)
-    yield Saved(outputs.append_metrics(config.out / outputs.TABLE, result))
+    yield Saved(append_metrics(config.out / TABLE, result))
     from undiffuse.app.restore.report import write_report
 
-    yield Saved(write_report([result], config.out / outputs.REPORT))
+    yield Saved(write_report([result], config.out / REPORT))
     yield Done(result)
