@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from tests.training.runs import Run, data
+from undiffuse.training.checkpoint import load_resume, save_resume
 from undiffuse.training.loop import Recipe, accelerator_for, train
 
 ROOT = Path(__file__).parents[2]
@@ -105,27 +106,54 @@ def test_dropout_is_a_function_of_the_images_seen(monkeypatch):
     assert len({*mine, *masks(32)}) == 16
 
 
-def test_half_precision_learns_from_a_step_that_was_too_large(monkeypatch):
-    """fp16: the scaler is told of it, or it would refuse the next step, and lowers its scale."""
-    accelerator, run = Accelerator(cpu=True), Run()
-    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+def in_half(monkeypatch, run, images, scaler, data=data):
+    """States of training with the scale of fp16, here on a CPU."""
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = scaler
 
     def clipped(parameters, norm):
-        accelerator.scaler.unscale_(run.optimizer)
+        scaler.unscale_(run.optimizer)
         return torch.nn.utils.clip_grad_norm_(parameters, norm)
 
     monkeypatch.setattr(accelerator, "clip_grad_norm_", clipped)
+    return list(
+        train(
+            run.objective, data, run.optimizer, run.averages, run.recipe, accelerator=accelerator,
+            images=images, images_seen=run.images_seen,
+        )
+    )  # fmt: skip
+
+
+def test_half_precision_learns_from_a_step_that_was_too_large(monkeypatch):
+    """fp16: the scaler is told of it, or it would refuse the next step, and lowers its scale."""
+    run, scaler = Run(), torch.amp.GradScaler("cpu", init_scale=2.0**10)
 
     def sometimes(which):
         images, labels = data(which)
         return (images * math.nan if which[0] == 8 else images), labels
 
-    states = train(
-        run.objective, sometimes, run.optimizer, run.averages, run.recipe, accelerator=accelerator, images=32
-    )
+    states = in_half(monkeypatch, run, 32, scaler, sometimes)
     assert [state.skipped for state in states] == [0, 1, 1, 1]
-    assert accelerator.scaler.get_scale() == 2.0**9
+    assert scaler.get_scale() == 2.0**9
     assert all(p.isfinite().all() for p in run.prior.parameters())
+
+
+def test_a_resumed_run_has_the_scale_of_half_precision(monkeypatch, tmp_path):
+    """And counts on towards the next one: a larger scale may be the one that skips a step."""
+    path, parts = tmp_path / "resume.safetensors", []
+    for ends in ((96,), (56, 96)):
+        run = Run()
+        for end in ends:
+            scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=5)
+            if path.exists() and end > ends[0]:
+                run.images_seen, _ = load_resume(path, run.prior, run.optimizer, run.averages, scaler)
+            in_half(monkeypatch, run, end, scaler)
+            save_resume(
+                path, run.prior, run.optimizer, run.averages, images_seen=end, scaler=scaler
+            )  # fmt: skip
+        parts.append((scaler.state_dict(), run.weights()))
+    assert parts[0][0] == parts[1][0] and parts[0][0]["scale"] == 2.0**12
+    same(parts[0][1], parts[1][1])
 
 
 def test_the_learning_rate_rises_and_is_given_back():

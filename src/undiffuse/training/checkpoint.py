@@ -1,5 +1,6 @@
 """What a run needs to go on as if nothing had happened: one safetensors file, written whole or not at all."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,8 +22,9 @@ def save_resume(
     *,
     images_seen: int,
     skipped: int = 0,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> None:
-    """Weights, the optimiser's moments, the averages and the counters. Replaces `path` atomically."""
+    """Weights, the optimiser's moments, averages, counters, and the scale of fp16. Replaces `path` atomically."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for i, average in enumerate(averages):
         tensors |= {f"average.{i}.{name}": value for name, value in average.state_dict().items()}
@@ -35,11 +37,17 @@ def save_resume(
         "skipped": str(skipped),
         "averages": str(len(averages)),
     }
+    if scaler is not None:
+        meta["scale"] = json.dumps(scaler.state_dict())
     write_tensors(path, tensors, meta)
 
 
 def load_resume(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, averages: Sequence[EMA]
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    averages: Sequence[EMA],
+    scaler: torch.amp.GradScaler | None = None,
 ) -> tuple[int, int]:
     """Put back what `save_resume` wrote; returns (images_seen, skipped). ValueError if it is of another run."""
     try:
@@ -66,6 +74,8 @@ def load_resume(
     moments = {i: _under(tensors, f"optimizer.{i}.") for i in range(count)}
     state["state"] = {i: found for i, found in moments.items() if found}
     optimizer.load_state_dict(state)
+    if scaler is not None and "scale" in meta:
+        scaler.load_state_dict(json.loads(meta["scale"]))
     return int(meta["images_seen"]), int(meta["skipped"])
 
 

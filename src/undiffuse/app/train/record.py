@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,8 +28,9 @@ MEMORY = ("images", "stage", *Memory._fields, "seconds")
 class Record:
     """One run's folder, kept by the main process. Rows of a stretch that was lost to a kill are taken out first."""
 
-    def __init__(self, config: TrainConfig, out: Path, pieces: Pieces, device: torch.device, seen: int):
-        self.config, self.out, self.pieces, self.device = config, out, pieces, device
+    def __init__(self, config: TrainConfig, out: Path, pieces: Pieces, accelerator: Any, seen: int):
+        self.config, self.out, self.pieces = config, out, pieces
+        self.device, self.scaler = accelerator.device, accelerator.scaler
         self.state = TrainState(seen, float("nan"), float("nan"), 0)
         places.keep_config(out, config)
         self.log = Table(out / places.LOG, COLUMNS, after=seen)
@@ -41,7 +43,7 @@ class Record:
         self.row_images = seen
         for note in (*pieces.notes, versions(), *((self.board.note,) if self.board.note else ())):
             self.text.write(note)
-        self.text.write(f"{pieces.parameters:,} parameters, on {device} from step {self.step}")
+        self.text.write(f"{pieces.parameters:,} parameters, on {self.device} from step {self.step}")
         self._memory("start")
 
     @property
@@ -132,7 +134,7 @@ class Record:
             self._write(self.out / name, number)
         save_resume(
             self.out / places.RESUME, pieces.objective.model, pieces.optimizer, pieces.averages,
-            images_seen=state.images_seen, skipped=state.skipped,
+            images_seen=state.images_seen, skipped=state.skipped, scaler=self.scaler,
         )  # fmt: skip
         self.saved = time.monotonic()
         self._memory("save")

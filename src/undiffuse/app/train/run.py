@@ -54,14 +54,14 @@ def _real(config: TrainConfig, out: Path, pieces: Pieces, accelerator: Any, resu
     main, total = accelerator.is_main_process, config.train.steps * config.train.batch
     with take(out, config, resume) if main else nullcontext(), _interrupts() as asked:
         accelerator.wait_for_everyone()
-        seen, skipped = _state(out, pieces)
+        seen, skipped = _state(out, pieces, accelerator.scaler)
         made = seen // config.train.batch
         if seen > total:
             raise ValueError(
                 f"train.steps: {config.train.steps}, but the run in '{out}' has made {made}; expected at least those"
             )
         _move(pieces, accelerator.device)
-        record = Record(config, out, pieces, accelerator.device, seen) if main else None
+        record = Record(config, out, pieces, accelerator, seen) if main else None
         if record is not None and resume:
             yield Note(
                 f"going on from step {made}" if seen else f"nothing in '{out}' to go on from: a new run"
@@ -135,12 +135,12 @@ def spoken(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _state(out: Path, pieces: Pieces) -> tuple[int, int]:
+def _state(out: Path, pieces: Pieces, scaler: torch.amp.GradScaler | None) -> tuple[int, int]:
     """Images seen and steps skipped: of the state to resume from, if there is one."""
     path = out / places.RESUME
     if not path.exists():
         return 0, 0
-    return load_resume(path, pieces.objective.model, pieces.optimizer, pieces.averages)
+    return load_resume(path, pieces.objective.model, pieces.optimizer, pieces.averages, scaler)
 
 
 def _move(pieces: Pieces, device: torch.device) -> None:
