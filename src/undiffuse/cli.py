@@ -74,8 +74,12 @@ def main() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    given = sys.argv[1:]
+    if "" in given:  # of a variable that is not set; as a path it would be the current folder
+        before = " ".join(["undiffuse", *given[: given.index("")]])
+        fail(f"an empty argument after '{before}'; say what is meant, such as . for the current folder", 2)
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(given or ["--help"], standalone_mode=False)
     except typer.Exit as stop:
         code = stop.exit_code
     except typer.TyperException as error:  # usage: an unknown option, a missing argument
