@@ -181,7 +181,7 @@ def save(found: Sequence[Preset], options: argparse.Namespace) -> None:
         f"{options.size_of_draws}, {SEVERAL} draws. Chosen by `benchmarks/presets.py`, which says how."
     )
     if others := set(GOALS) - set(options.goals.split(",")):
-        head += f" The goals {', '.join(sorted(others))} are as chosen before, on pictures of 256 x 256."
+        head += f" The goals {', '.join(sorted(others))} are as chosen before; their presets say on what."
     (REPOSITORY / "benchmarks/results/presets.md").write_text(table(found, head))
 
 
