@@ -15,6 +15,9 @@ from undiffuse.app.events import Done
 from undiffuse.app.kinds import KINDS, kind_of
 from undiffuse.app.presets import GOALS, builtin, preset_for, presets_text, read_presets
 from undiffuse.app.priors import open_prior
+from undiffuse.app.restore import run as restore
+from undiffuse.app.restore.result import record
+from undiffuse.config import RestoreConfig
 from undiffuse.config.bench import TuneConfig
 from undiffuse.core.grids import exponential
 from undiffuse.core.images import write
@@ -133,6 +136,42 @@ def test_whatever_is_wrong_is_one_line(tmp_path, change, said):
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(ValueError, match="no file of presets"):
         read_presets(tmp_path / "p.yaml")
+
+
+def test_error_bars_are_widened_as_the_preset_says(tmp_path, photo):
+    """For the preset as it is; another number of steps, or an algorithm of one's own, was not measured."""
+    drawn = {"goal": "posterior", "algorithm": "ddrm", "grid": None, "draws": 4}
+    given = {
+        "image": photo, "degrade": "sr4", "noise": "0.05", "prior": "photo-gaussian", "goal": "posterior",
+        "draws": 4, "out": tmp_path / "out",
+    }  # fmt: skip
+    plain = stored(tmp_path / "plain.yaml", drawn)
+    wide = stored(tmp_path / "wide.yaml", drawn | {"widen": 2.0})
+
+    def restored(**more: object):
+        *_, done = restore(RestoreConfig(**{**given, **more}))
+        return done.result
+
+    before, after = restored(preset=plain), restored(preset=wide)
+    torch.testing.assert_close(after.posterior.deviation, 2 * before.posterior.deviation)
+    torch.testing.assert_close(
+        after.restored - after.posterior.low[0],
+        2 * (before.restored - before.posterior.low[0]),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    assert torch.equal(after.restored, before.restored) and torch.equal(after.draws, before.draws)
+    assert "error bars widened 2 times" in after.task.asked() and "widened" not in before.task.asked()
+    assert record(after)["widened"] == 2.0 and record(before)["widened"] is None
+    report = (tmp_path / "out/report.html").read_text()
+    assert "2 times those of the draws" in report
+    assert "was not measured" in (restored(preset=plain), (tmp_path / "out/report.html").read_text())[1]
+    for others in (
+        {"preset": wide, "steps": 4},
+        {"preset": wide, "eta": 1.0},
+        {"algorithm": "ddrm", "steps": 3},
+    ):
+        assert restored(**others).method.widen is None
 
 
 def test_a_search_starts_at_the_grid_and_climbs():

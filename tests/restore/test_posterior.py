@@ -26,6 +26,26 @@ def test_coverage_of_honest_draws(count):
     assert summarise(draws).coverage(truth) == pytest.approx(0.9 * (count - 1) / (count + 1), abs=0.03)
 
 
+@pytest.mark.parametrize("by", [1.0, 2.5])
+def test_draws_that_are_too_sure_are_honest_once_widened(by):
+    """Draws of a deviation that is `by` times too small, about a mean of their own in each pixel."""
+    count, shape = 8, (1, 1, 200, 200)
+    noise = [torch.randn(n, *shape[1:], generator=torch.Generator().manual_seed(n)) for n in (1, count, 2)]
+    draws, truth = 3 * noise[0] + noise[1] / by, 3 * noise[0] + noise[2][:1]
+    found = summarise(draws[None])
+    widened = found.widened(by)
+    honest = 0.9 * (count - 1) / (count + 1)  # and a little more, as above: the mean of narrow draws is surer
+    assert widened.coverage(truth) == pytest.approx(honest, abs=0.05)
+    assert torch.equal(widened.mean, found.mean) and torch.equal(widened.median, found.median)
+    torch.testing.assert_close(widened.deviation, by * found.deviation)
+    torch.testing.assert_close(
+        widened.high - found.mean, by * (found.high - found.mean), rtol=1e-4, atol=1e-5
+    )
+    assert (found.coverage(truth) < 0.4) == (by == 2.5)
+    if by == 1.0:
+        assert torch.equal(widened.low, found.low) and torch.equal(widened.high, found.high)
+
+
 def test_one_draw_is_refused():
     with pytest.raises(ValueError, match="K >= 2"):
         summarise(torch.zeros(1, 1, 3, 4, 4))

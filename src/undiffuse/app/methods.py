@@ -24,10 +24,12 @@ class Method:
     options: Mapping[str, Any]
     sigmas: Tensor
     start: Start
+    widen: float | None = None  # error bars of its draws by this, to be honest; None: it was not measured
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.options.items())
-        return f"{self.entry.name}({options}), {self.calls} call{'s' if self.calls > 1 else ''}"
+        widened = f", error bars widened {self.widen:.3g} times" if self.widen and self.widen > 1 else ""
+        return f"{self.entry.name}({options}), {self.calls} call{'s' if self.calls > 1 else ''}{widened}"
 
     @property
     def calls(self) -> int:

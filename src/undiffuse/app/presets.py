@@ -7,6 +7,7 @@ says which run chose it and what that run measured.
 import functools
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -50,6 +51,7 @@ class Preset(Options):
     steps: Annotated[int, pydantic.Field(ge=1, le=100_000)]  # noise levels
     grid: tuple[float, ...] | None = None
     draws: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 1
+    widen: Annotated[float, pydantic.Field(ge=1, le=100)] | None = None  # error bars of draws, to be honest
     instead_of: str | None = None  # a prior that it is as good as, in fewer calls: `auto` takes it
     instead_from: Annotated[float, pydantic.Field(ge=0)] = 0.0  # where this share of the numbers is measured
     chosen_by: ChosenBy
@@ -90,7 +92,8 @@ class Preset(Options):
         """The algorithm on its grid, ready to step."""
         name, first, given = parse_term(self.algorithm)
         entry = RESTORERS[name]
-        return plan_method(entry, from_term(entry, first, given), opened, problem, self.steps, self.grid)
+        method = plan_method(entry, from_term(entry, first, given), opened, problem, self.steps, self.grid)
+        return replace(method, widen=self.widen)
 
 
 class _File(Options):

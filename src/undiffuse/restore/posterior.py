@@ -25,6 +25,11 @@ class Posterior:
         """
         return ((truth >= self.low) & (truth <= self.high)).float().mean().item()
 
+    def widened(self, by: float) -> "Posterior":
+        """The deviation, and the distance of both quantiles from the mean, times `by`; mean and median as they are."""
+        low, high = (torch.lerp(self.mean, edge, by) for edge in (self.low, self.high))
+        return Posterior(self.mean, self.deviation * by, low, self.median, high)
+
 
 def summarise(draws: Tensor) -> Posterior:
     """Mean, deviation and quantiles of draws (B, K, C, H, W), K >= 2."""

@@ -97,6 +97,7 @@ def section(result: Restored, name: str | None = None) -> dict[str, Any]:
         "deviation": _deviation(result),
         "quantiles": _quantiles(result),
         "coverage": result.metrics.get("coverage90"),
+        "widen": result.method.widen,
         "strip": figures.strip(result.trace),
         "progress": figures.progress(result.trace),
         "reached": reached,

@@ -94,7 +94,7 @@ def judge(
     lpips: LPIPS | None = None,
 ) -> Restored:
     """Draws (K, C, H, W) of one picture as its result. ValueError if they are not finite."""
-    posterior = summarise(draws[None]) if len(draws) > 1 else None
+    posterior = summarise(draws[None]).widened(task.method.widen or 1.0) if len(draws) > 1 else None
     restored = draws if posterior is None else posterior.mean
     if not torch.isfinite(restored).all():
         raise ValueError(
@@ -156,6 +156,7 @@ def record(result: Restored) -> dict[str, Any]:
         "options": {name: str(value) for name, value in result.method.options.items()},
         "sigmas": result.method.sigmas.tolist(),
         "calls": result.method.calls,
+        "widened": result.method.widen,
         "noise": result.sigma_y / 2,
         "seconds": round(result.seconds, 3),
         "metrics": {name: number(value) for name, value in result.metrics.items()},

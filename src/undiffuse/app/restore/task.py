@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from undiffuse.app.kinds import kind_of
 from undiffuse.app.measurement import Build, Measurement, open_measurement, operator
@@ -126,26 +126,25 @@ def check_prior(config: RestoreConfig, opened: Opened) -> int | None:
 
 def choose(config: RestoreConfig, problem: Problem, opened: Opened) -> Method:
     """The algorithm as asked for, or a choice by goal, prior and degradation; built once, so that it can refuse."""
-    term, steps, grid = config.algorithm, config.steps or 20, None
+    term, steps, grid, widen = config.algorithm, config.steps or 20, None, None
     if term == "auto":
-        term, steps, grid = _chosen(config, problem, opened)
+        term, steps, grid, widen = _chosen(config, problem, opened)
     name, first, given = parse_term(term)
     for option in ("eta", "eta_b"):
         value = getattr(config, option)
         if value is not None:
-            given[option] = str(value)
+            given[option], widen = str(value), None
     entry = RESTORERS[name]
     method = plan_method(entry, from_term(entry, first, given), opened, problem, steps, grid)
     if config.draws > 1 and entry.facts.get("deterministic"):
         raise ValueError(
             f"--draws {config.draws} with {entry.name}, whose draws are all the same; use ddrm or diffpir"
         )
-    return method
+    return replace(method, widen=widen if config.draws > 1 else None)
 
 
-Choice = tuple[
-    str, int, Sequence[float] | None
-]  # the algorithm, its levels, and where they lie if not by itself
+# The algorithm, its levels, where they lie if not by itself, and by how much its error bars are widened.
+Choice = tuple[str, int, Sequence[float] | None, float | None]
 
 
 def _chosen(config: RestoreConfig, problem: Problem, opened: Opened) -> Choice:
@@ -154,7 +153,9 @@ def _chosen(config: RestoreConfig, problem: Problem, opened: Opened) -> Choice:
     preset = preset_for(opened, problem, config.goal, presets)
     if preset is not None and not (config.draws > 1 and preset.draws == 1):
         own = config.steps in (None, preset.steps)
-        return preset.algorithm, config.steps or preset.steps, preset.grid if own else None
+        if not own:
+            return preset.algorithm, config.steps or preset.steps, None, None
+        return preset.algorithm, preset.steps, preset.grid, preset.widen
     if config.preset is not None:
         raise ValueError(
             f"'{config.preset}' has no preset for the prior '{opened.name}', {kind_of(problem.A)}, noise "
@@ -163,17 +164,17 @@ def _chosen(config: RestoreConfig, problem: Problem, opened: Opened) -> Choice:
         )
     several, made_for = config.draws > 1, None if opened.config is None else opened.config.made_for
     if not isinstance(problem.A, LinearOperator):
-        return "daps", config.steps or 50, None
+        return "daps", config.steps or 50, None, None
     if isinstance(
         opened.denoise, StationaryGaussian
     ):  # closed form: the mean for one answer, draws for several
         one = config.goal == "psnr" and not several
-        return "exact:sample=" + ("false" if one else "true"), config.steps or 1, None
+        return "exact:sample=" + ("false" if one else "true"), config.steps or 1, None, None
     draws = "ddrm" if isinstance(problem.A, SVDOperator) else "diffpir"
     one = config.goal == "psnr" and not several
     if one and made_for is not None and made_for.algorithm is not None:
-        return made_for.algorithm, config.steps or made_for.calls or 20, None
-    return "dpir" if one else draws, config.steps or 20, None
+        return made_for.algorithm, config.steps or made_for.calls or 20, None, None
+    return "dpir" if one else draws, config.steps or 20, None, None
 
 
 def asked_for(config: RestoreConfig) -> tuple[str, int | None]:
