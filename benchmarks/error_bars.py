@@ -73,7 +73,9 @@ def honest(count: int) -> float:
 def fitted(opened: Opened, preset: Preset, fit: list[Tensor], check: list[Tensor]) -> dict[str, Any]:
     ratios = [needed(opened, preset, x, seed) for seed, x in enumerate([*fit, *check])]
     to_fit, share = torch.cat(ratios[: len(fit)]), honest(preset.draws)
-    widen = max(1.0, float(to_fit.sort().values[int(share * (len(to_fit) - 1))])) if len(to_fit) else 1.0
+    if not len(to_fit):
+        return {"widen": None, "before": [], "after": []}
+    widen = max(1.0, float(to_fit.sort().values[int(share * (len(to_fit) - 1))]))
     rows = [r for r in ratios[len(fit) :] if len(r)]
     return {
         "widen": round(widen, 3),
@@ -94,7 +96,7 @@ def table(found: list[dict[str, Any]], fit: list[str], check: list[str], side: i
         "|---|---|---|---|---|---|---|---|",
     ]
     for one in found:
-        cells: list[str] = ["", f"{one['widen']:.2f}", "", "", ""]
+        cells = ["", "", "", "", ""]
         if one["before"]:
             before, after = (sum(one[name]) / len(one[name]) for name in ("before", "after"))
             cells = [f"{before:.2f}", f"{one['widen']:.2f}", f"{after:.2f}"]

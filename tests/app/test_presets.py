@@ -121,6 +121,7 @@ def test_files_come_back_as_they_were(tmp_path):
         ({"grid": [0.5, 2.0, 0.1]}, "levels that fall"),
         ({"grid": [2.0, 0.5]}, "make them equal"),
         ({"grid": [2.0, 0.5, 0.0]}, "stay above 0"),
+        ({"widen": 0.5}, "greater than or equal to 1"),
         ({"task": "sr4"}, "'reduction'"),
         ({"goal": "best"}, "'perceptual'"),
         ({"colour": 1}, "no option 'presets.0.colour'"),
@@ -131,6 +132,12 @@ def test_whatever_is_wrong_is_one_line(tmp_path, change, said):
     with pytest.raises(ValueError) as error:
         read_presets(stored(tmp_path / "p.yaml", change))
     assert said in str(error.value) and "p.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_another_kind_of_file_is_told(tmp_path):
+    (tmp_path / "p.yaml").write_text("root:x:0:0\n")
+    with pytest.raises(ValueError, match="expected presets:, as `undiffuse tune` writes"):
+        read_presets(tmp_path / "p.yaml")
 
 
 def test_a_missing_file_is_told(tmp_path):

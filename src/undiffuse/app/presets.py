@@ -125,7 +125,7 @@ def read_presets(path: Path) -> tuple[Preset, ...]:
     if not path.is_file():
         raise ValueError(f"no file of presets '{path}'; `undiffuse tune` writes one")
     try:
-        return _File.model_validate(read_yaml(path)).presets
+        return _File.model_validate(read_yaml(path, "presets:, as `undiffuse tune` writes")).presets
     except pydantic.ValidationError as error:
         raise ValueError(explain(error, f"'{path}'", _File)) from None
 

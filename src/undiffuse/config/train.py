@@ -206,8 +206,8 @@ def with_settings(tree: Mapping[str, Any], settings: Iterable[str]) -> dict[str,
     return made
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A mapping from a YAML file: no tags, no aliases, no key twice, at most 1 MiB."""
+def read_yaml(path: Path, sections: str = "data:, network:, train:") -> dict[str, Any]:
+    """A mapping from a YAML file: no tags, no aliases, no key twice, at most 1 MiB. sections: what to expect in it."""
     import yaml
 
     class Strict(yaml.SafeLoader):
@@ -233,7 +233,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"'{path}': {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise ValueError(f"'{path}' holds no mapping; expected sections such as data:, network:, train:")
+        raise ValueError(f"'{path}' holds no mapping; expected {sections}")
     return tree
 
 

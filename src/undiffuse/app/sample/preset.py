@@ -68,7 +68,9 @@ def read_presets(path: Path) -> tuple[SamplerPreset, ...]:
     if not path.is_file():
         raise ValueError(f"no file of presets '{path}'; `undiffuse compare --presets` writes one")
     try:
-        return _File.model_validate(read_yaml(path)).samplers
+        return _File.model_validate(
+            read_yaml(path, "samplers:, as `undiffuse compare --presets` writes")
+        ).samplers
     except pydantic.ValidationError as error:
         raise ValueError(explain(error, f"'{path}'", _File)) from None
 
