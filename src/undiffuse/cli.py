@@ -75,8 +75,9 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     given = sys.argv[1:]
-    if "" in given:  # of a variable that is not set; as a path it would be the current folder
-        before = " ".join(["undiffuse", *given[: given.index("")]])
+    empty = [not one or (one.startswith("--") and one.endswith("=")) for one in given]
+    if any(empty):  # of a variable that is not set; as a path it would be the current folder
+        before = " ".join(["undiffuse", *given[: empty.index(True)], given[empty.index(True)]]).strip()
         fail(f"an empty argument after '{before}'; say what is meant, such as . for the current folder", 2)
     try:
         code = app(given or ["--help"], standalone_mode=False)

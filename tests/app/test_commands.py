@@ -58,12 +58,19 @@ def test_lists_name_everything_with_an_example(undiffuse, command, table):
         assert table[name].example in done.out
 
 
-@pytest.mark.parametrize("arguments", [("restore", "", "--degrade", "sr4"), ("sample", "--out", "")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("restore", "", "--degrade", "sr4"),
+        ("sample", "--out", ""),
+        ("restore", "a.png", "--out="),
+    ],
+)
 def test_an_empty_argument_is_refused(undiffuse, tmp_path, monkeypatch, arguments):
     """A variable that is not set, as in "$FILE": as a path it would be the current folder, with all its pictures."""
     monkeypatch.chdir(tmp_path)
     found = undiffuse(*arguments)
-    before = " ".join(arguments[: arguments.index("")])
+    before = "restore a.png --out=" if "--out=" in arguments else " ".join(arguments[: arguments.index("")])
     assert found.code == 2 and f"empty argument after 'undiffuse {before}'" in found.err
     assert found.err.count("\n") == 1 and not list(tmp_path.iterdir())
 

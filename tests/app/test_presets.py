@@ -171,7 +171,7 @@ def test_error_bars_are_widened_as_the_preset_says(tmp_path, photo):
     assert "error bars widened 2 times" in after.task.asked() and "widened" not in before.task.asked()
     assert record(after)["widened"] == 2.0 and record(before)["widened"] is None
     report = (tmp_path / "out/report.html").read_text()
-    assert "2 times those of the draws" in report
+    assert "are 2 times those" in report
     assert "was not measured" in (restored(preset=plain), (tmp_path / "out/report.html").read_text())[1]
     for others in (
         {"preset": wide, "steps": 4},

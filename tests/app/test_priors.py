@@ -8,17 +8,8 @@ import torch
 
 from tests.pictures import photograph
 from tests.small import CLASSES, PHOTO, changed, prior_of, stored
-from undiffuse.app.priors import (
-    WHOLE,
-    Opened,
-    check_guidance,
-    check_shape,
-    denoiser,
-    in_windows,
-    label_of,
-    levels,
-    open_prior,
-)
+from undiffuse.app.priors import Opened, check_guidance, denoiser, label_of, levels, open_prior
+from undiffuse.app.sizes import WHOLE, check_shape, in_windows
 from undiffuse.core.images import write
 from undiffuse.priors import class_guided
 

@@ -289,7 +289,7 @@ def test_pictures_of_others(undiffuse, photos, tmp_path):
     [
         (["--label", "3"], "0 (ankle boot), 1 (bag), 2 (coat)"),
         (["--label", "0,shirt"], "--label shirt"),
-        (["--label", ""], "--label ;"),
+        (["--label", ""], "an empty argument after"),
         (["--label", "none", "--guidance", "2"], "towards a class"),
         (["--guidance", "-1"], "guidance"),
         (["--n", "0"], "option n=0"),

@@ -46,6 +46,17 @@ def test_draws_that_are_too_sure_are_honest_once_widened(by):
         assert torch.equal(widened.low, found.low) and torch.equal(widened.high, found.high)
 
 
+def test_what_draws_hold_they_hold_once_widened():
+    """Pixels that the data determine, but for rounding, and skewed ones, whose mean lies beyond a quantile."""
+    value = torch.full((1, 8, 1, 40, 40), 0.1) * (1 + 1e-7 * torch.arange(8.0).reshape(1, 8, 1, 1, 1))
+    skewed = torch.zeros(1, 30, 1, 1, 1)
+    skewed[:, 0] = -9.0  # its 5 % quantile is above its mean
+    for draws, truth in ((value, value[:, 3]), (skewed, skewed[:, 5])):
+        found = summarise(draws)
+        assert found.widened(1.8).coverage(truth) == found.coverage(truth) == 1
+    assert found.low > found.mean and found.widened(1.8).low == found.low
+
+
 def test_one_draw_is_refused():
     with pytest.raises(ValueError, match="K >= 2"):
         summarise(torch.zeros(1, 1, 3, 4, 4))

@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import subprocess
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from tests.training.runs import Run, data
 from undiffuse.training.checkpoint import load_resume, save_resume
@@ -148,12 +151,26 @@ def test_a_resumed_run_has_the_scale_of_half_precision(monkeypatch, tmp_path):
             if path.exists() and end > ends[0]:
                 run.images_seen, _ = load_resume(path, run.prior, run.optimizer, run.averages, scaler)
             in_half(monkeypatch, run, end, scaler)
-            save_resume(
-                path, run.prior, run.optimizer, run.averages, images_seen=end, scaler=scaler
-            )  # fmt: skip
+            save_resume(path, run.prior, run.optimizer, run.averages, images_seen=end, scaler=scaler)
         parts.append((scaler.state_dict(), run.weights()))
     assert parts[0][0] == parts[1][0] and parts[0][0]["scale"] == 2.0**12
     same(parts[0][1], parts[1][1])
+
+
+@pytest.mark.parametrize(
+    "scale", ["{", "[]", "null", "{}", '{"scale": NaN}', '{"scale": 0}', '{"scale": "a"}']
+)
+def test_a_damaged_scale_is_one_line(tmp_path, scale):
+    path, run, scaler = tmp_path / "resume.safetensors", Run(), torch.amp.GradScaler("cpu")
+    save_resume(path, run.prior, run.optimizer, run.averages, images_seen=0, scaler=scaler)
+    whole = scaler.state_dict()
+    with safe_open(path, "pt") as file:
+        meta, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    given = json.dumps(whole | json.loads(scale)) if scale.startswith('{"') else scale
+    save_file(tensors, path, meta | {"scale": given})
+    with pytest.raises(ValueError, match="resume.safetensors' holds no scale of fp16"):
+        load_resume(path, run.prior, run.optimizer, run.averages, scaler)
+    assert scaler.state_dict() == whole
 
 
 def test_the_learning_rate_rises_and_is_given_back():

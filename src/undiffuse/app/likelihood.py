@@ -16,9 +16,10 @@ from undiffuse.analysis import dequantised, log_density
 from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.measurement import parse_size
-from undiffuse.app.priors import Opened, announced, check_shape, label_of, levels, open_prior
+from undiffuse.app.priors import Opened, announced, label_of, levels, open_prior
 from undiffuse.app.sample.plan import HIGHEST
 from undiffuse.app.series import evenly
+from undiffuse.app.sizes import check_shape
 from undiffuse.config import from_term, parse_term
 from undiffuse.config.compare import LikelihoodConfig
 from undiffuse.core.noise import SeededNoise, image_seeds

@@ -13,7 +13,7 @@ class Posterior:
     """What K draws of each image say. All (B, C, H, W) in the scale of [-1, 1] images."""
 
     mean: Tensor
-    deviation: Tensor  # standard deviation over the draws, with K - 1
+    deviation: Tensor  # standard deviation over the draws, with K - 1; these three may be `widened`
     low: Tensor  # 5 % quantile
     median: Tensor
     high: Tensor  # 95 % quantile
@@ -26,8 +26,12 @@ class Posterior:
         return ((truth >= self.low) & (truth <= self.high)).float().mean().item()
 
     def widened(self, by: float) -> "Posterior":
-        """The deviation, and the distance of both quantiles from the mean, times `by`; mean and median as they are."""
+        """The deviation, and the distance of both quantiles from the mean, times `by` >= 1; mean and median stay.
+
+        So does a quantile on the other side of the mean, as rounding or skewed draws leave it: nothing gets narrower.
+        """
         low, high = (torch.lerp(self.mean, edge, by) for edge in (self.low, self.high))
+        low, high = torch.minimum(low, self.low), torch.maximum(high, self.high)
         return Posterior(self.mean, self.deviation * by, low, self.median, high)
 
 

@@ -75,8 +75,22 @@ def load_resume(
     state["state"] = {i: found for i, found in moments.items() if found}
     optimizer.load_state_dict(state)
     if scaler is not None and "scale" in meta:
-        scaler.load_state_dict(json.loads(meta["scale"]))
+        _set_scale(scaler, meta["scale"], path)
     return int(meta["images_seen"]), int(meta["skipped"])
+
+
+def _set_scale(scaler: torch.amp.GradScaler, text: str, path: Path) -> None:
+    own = scaler.state_dict()
+    try:
+        found = json.loads(text)
+        told = {name: type(value)(found[name]) for name, value in own.items()}
+    except (ValueError, TypeError, KeyError):
+        told = dict.fromkeys(own, -1.0)
+    if not all(0 <= value < float("inf") for value in told.values()) or not told["scale"] > 0:
+        raise ValueError(
+            f"'{path}' holds no scale of fp16 that can be used; start the run anew in another folder"
+        )
+    scaler.load_state_dict(told)
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

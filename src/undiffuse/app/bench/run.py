@@ -18,7 +18,8 @@ from undiffuse.app.bench.summary import summarise
 from undiffuse.app.bench.table import DIVERGED, OK, Row, Table
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.measurement import view
-from undiffuse.app.priors import Opened, announced, check_shape, open_prior
+from undiffuse.app.priors import Opened, announced, open_prior
+from undiffuse.app.sizes import check_shape
 from undiffuse.config.bench import BenchConfig
 from undiffuse.core.images import write
 from undiffuse.core.noise import image_seed

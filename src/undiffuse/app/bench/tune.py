@@ -19,7 +19,8 @@ from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.kinds import KINDS, kind_of
 from undiffuse.app.methods import plan_method
 from undiffuse.app.presets import ChosenBy, Preset, presets_text
-from undiffuse.app.priors import LOWEST, Opened, announced, check_shape, highest, open_prior
+from undiffuse.app.priors import LOWEST, Opened, announced, highest, open_prior
+from undiffuse.app.sizes import check_shape
 from undiffuse.config.bench import TuneConfig
 from undiffuse.core.images import replace_file
 from undiffuse.core.noise import image_seed

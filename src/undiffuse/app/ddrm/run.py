@@ -18,8 +18,9 @@ from undiffuse.app.ddrm.weights import weights
 from undiffuse.app.events import Done, Event, Note, Progress
 from undiffuse.app.measurement import MEASUREMENT
 from undiffuse.app.methods import Method
-from undiffuse.app.priors import Opened, check_unconditioned, guided_by, in_windows, label_of, open_prior
+from undiffuse.app.priors import Opened, check_unconditioned, guided_by, label_of, open_prior
 from undiffuse.app.restore.result import versions
+from undiffuse.app.sizes import in_windows
 from undiffuse.core.images import to_unit
 from undiffuse.core.loop import sample
 from undiffuse.core.noise import SeededNoise, image_seeds

@@ -10,7 +10,8 @@ from undiffuse.app.doctor import hardware, software
 from undiffuse.app.doctor.finding import Finding, gigabytes
 from undiffuse.app.events import Done, Event, Progress
 from undiffuse.app.measurement import parse_size
-from undiffuse.app.priors import Opened, check_shape, open_prior
+from undiffuse.app.priors import Opened, open_prior
+from undiffuse.app.sizes import check_shape
 
 LONG = 3.0  # seconds of a call that is not repeated
 Probe = Callable[[], Iterator[Finding]]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from undiffuse.app.analyse.subjects import names, visible
 from undiffuse.app.events import Event, Note
-from undiffuse.app.priors import Opened, announced, any_size, check_shape, open_prior
+from undiffuse.app.priors import Opened, announced, open_prior
+from undiffuse.app.sizes import any_size, check_shape
 from undiffuse.app.train.folder import CONFIG, PRIOR
 from undiffuse.checkpoints.formats import is_ours
 from undiffuse.checkpoints.native import MadeFor

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from undiffuse.app.measurement import files
+from undiffuse.app.presets import builtin
 from undiffuse.app.restore.result import Restored, number, versions
 from undiffuse.config import RestoreConfig
 
@@ -68,12 +69,16 @@ def _refuse(error: OSError) -> None:
 
 
 def settings(config: RestoreConfig, weights: Mapping[str, str | None]) -> str:
-    """A hash of all that decides the pixels beside the picture: settings, files they name, weights, version."""
+    """A hash of all that decides the pixels beside the picture: settings, presets, files named, weights, version."""
     told = {name: value for name, value in config.model_dump(mode="json").items() if name in DECIDES}
     named = [*files(config.degrade), *([config.preset] if config.preset else []), *config.plugins]
     told["compared"] = config.reference is not None
     told["files"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in named]
-    told |= {"weights": dict(weights), **versions()}
+    told |= {
+        "weights": dict(weights),
+        "presets": hashlib.sha256(repr(builtin()).encode()).hexdigest(),
+        **versions(),
+    }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -109,6 +114,7 @@ def entry(
         "status": "done",
         "image_seed": result.task.seed(0),
         "calls": result.method.calls,
+        "widened": result.method.widen,
         "options": {key: str(value) for key, value in result.method.options.items()},
         "weights": result.prior.sha256,
         "operator": operator_hash(result.config, result.task.problem.A.in_shape),

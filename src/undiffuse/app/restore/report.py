@@ -126,7 +126,7 @@ def _deviation(result: Restored) -> tuple[Embedded, float] | None:
     if result.posterior is None:
         return None
     deviation = result.posterior.deviation[0]
-    return _beside([("deviation of the draws", heat(deviation))])[0], white(deviation) / 2
+    return _beside([("deviation", heat(deviation))])[0], white(deviation) / 2
 
 
 def _quantiles(result: Restored) -> list[Embedded]:

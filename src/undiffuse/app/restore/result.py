@@ -94,7 +94,9 @@ def judge(
     lpips: LPIPS | None = None,
 ) -> Restored:
     """Draws (K, C, H, W) of one picture as its result. ValueError if they are not finite."""
-    posterior = summarise(draws[None]).widened(task.method.widen or 1.0) if len(draws) > 1 else None
+    posterior = summarise(draws[None]) if len(draws) > 1 else None
+    if posterior is not None and task.method.widen is not None:
+        posterior = posterior.widened(task.method.widen)
     restored = draws if posterior is None else posterior.mean
     if not torch.isfinite(restored).all():
         raise ValueError(

@@ -14,10 +14,10 @@ from undiffuse.app.priors import (
     check_unconditioned,
     denoiser,
     guided_by,
-    in_windows,
     label_of,
     open_prior,
 )
+from undiffuse.app.sizes import in_windows
 from undiffuse.config import RestoreConfig, from_term, parse_term
 from undiffuse.core.noise import image_seed
 from undiffuse.core.state import Denoise
@@ -134,13 +134,15 @@ def choose(config: RestoreConfig, problem: Problem, opened: Opened) -> Method:
         value = getattr(config, option)
         if value is not None:
             given[option], widen = str(value), None
+    if config.draws == 1 or config.window is not None or config.classifier is not None:
+        widen = None  # nothing to widen, or not what was measured
     entry = RESTORERS[name]
     method = plan_method(entry, from_term(entry, first, given), opened, problem, steps, grid)
     if config.draws > 1 and entry.facts.get("deterministic"):
         raise ValueError(
             f"--draws {config.draws} with {entry.name}, whose draws are all the same; use ddrm or diffpir"
         )
-    return replace(method, widen=widen if config.draws > 1 else None)
+    return replace(method, widen=widen)
 
 
 # The algorithm, its levels, where they lie if not by itself, and by how much its error bars are widened.

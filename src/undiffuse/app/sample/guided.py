@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from undiffuse.app.priors import Opened, check_guidance, check_shape, open_prior
+from undiffuse.app.priors import Opened, check_guidance, open_prior
+from undiffuse.app.sizes import check_shape
 from undiffuse.config import SampleConfig
 from undiffuse.core.state import Denoise
 from undiffuse.priors import Prior, autoguidance, class_guided

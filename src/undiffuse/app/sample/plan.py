@@ -10,20 +10,13 @@ from torch import Tensor
 from undiffuse import samplers  # noqa: F401 (fills the registry)
 from undiffuse.app import machine
 from undiffuse.app.methods import explicit
-from undiffuse.app.priors import (
-    Opened,
-    check_guidance,
-    check_shape,
-    guided_by,
-    label_of,
-    levels,
-    open_prior,
-)
+from undiffuse.app.priors import Opened, check_guidance, guided_by, label_of, levels, open_prior
 from undiffuse.app.sample.guided import Guidance, check_levels, read_guidance
 from undiffuse.app.sample.preset import SamplerPreset, read_preset
 from undiffuse.app.sample.shape import shape_of
 from undiffuse.app.sample.start import Start, read_start
 from undiffuse.app.sample.student import own_steps, warnings
+from undiffuse.app.sizes import check_shape
 from undiffuse.config import SampleConfig, from_term, options, parse_term
 from undiffuse.core.grids import from_timesteps, karras
 from undiffuse.core.noise import SeededNoise, image_seed, image_seeds

@@ -5,8 +5,9 @@ import hashlib
 from torch import Tensor
 
 from undiffuse.app.measurement import clean_shape, parse_size
-from undiffuse.app.priors import Opened, any_size, check_shape
+from undiffuse.app.priors import Opened
 from undiffuse.app.sample.start import Start
+from undiffuse.app.sizes import any_size, check_shape
 from undiffuse.config import SampleConfig
 from undiffuse.core.images import read
 from undiffuse.operators.build import build
