@@ -6,8 +6,9 @@ The presets of the goal `posterior`: 8 draws of each picture, a centre crop, in 
 pixel needs its error over the half-width of its interval, on the side where the truth lies. Of K honest draws the
 interval from the 5 to the 95 % quantile holds 0.9 (K - 1) / (K + 1) of the pixels: `widen` is the quantile of that
 share over all pixels of the pictures to fit on. The pictures to check on have no part in it. Pixels that the data
-determine (deviation below 1e-4 of [-1, 1]) are left out. Writes benchmarks/results/error_bars.json and .md; tasks
-that are there for the same pictures and preset are not measured again. Twenty minutes of a core.
+determine (deviation below 1e-4 of [-1, 1]) are left out; draws are clipped to black and white. Writes
+benchmarks/results/error_bars.json and .md; tasks that are there for the same pictures and preset are not measured
+again. Twenty minutes of a core.
 
 --mark: writes the factors into src/undiffuse/assets/presets.yaml.
 """
@@ -31,6 +32,7 @@ from undiffuse.core.noise import SeededNoise, image_seed
 from undiffuse.operators import build
 from undiffuse.restore import Problem, measure, summarise
 
+LARGEST = 100.0  # that a preset may hold
 DETERMINED = 1e-4  # deviation, [-1, 1] units: a hundredth of an 8-bit step
 RESULTS = Path(__file__).parent / "results"
 FILE = RESULTS.parents[1] / "src/undiffuse/assets/presets.yaml"
@@ -75,7 +77,7 @@ def fitted(opened: Opened, preset: Preset, fit: list[Tensor], check: list[Tensor
     to_fit, share = torch.cat(ratios[: len(fit)]), honest(preset.draws)
     if not len(to_fit):
         return {"widen": None, "before": [], "after": []}
-    widen = max(1.0, float(to_fit.sort().values[int(share * (len(to_fit) - 1))]))
+    widen = min(LARGEST, max(1.0, float(to_fit.sort().values[int(share * (len(to_fit) - 1))])))
     rows = [r for r in ratios[len(fit) :] if len(r)]
     return {
         "widen": round(widen, 3),
@@ -119,8 +121,8 @@ def main() -> None:
     names = [[path.name for path in paths] for paths in (options.fit, options.check)]
     fit, check = ([crop(path, options.side) for path in paths] for paths in (options.fit, options.check))
     file = RESULTS / "error_bars.json"
-    kept: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
+    known = {(row["task"], row["noise"]): row for row in rows}
     presets = list(read_presets(FILE))
     for number, preset in enumerate(presets):
         if preset.goal != "posterior" or preset.prior != options.prior:
@@ -128,14 +130,16 @@ def main() -> None:
         task, noise = asked(preset)
         key = {
             "task": task, "noise": noise, "algorithm": preset.algorithm, "steps": preset.steps,
-            "draws": preset.draws, "side": options.side, "sha256": opened.sha256, "fit": names[0], "check": names[1],
+            "grid": preset.grid and list(preset.grid), "draws": preset.draws, "sha256": opened.sha256,
+            "side": options.side, "fit": names[0], "check": names[1],
         }  # fmt: skip
-        again = next((one for one in kept if key.items() <= one.items()), None)
-        found.append(again or key | fitted(opened, preset, fit, check))
-        print({name: found[-1][name] for name in ("task", "noise", "widen", "before", "after")}, flush=True)
-        presets[number] = preset.model_copy(update={"widen": found[-1]["widen"]})
-        file.write_text(json.dumps(found, indent=1) + "\n")
-        file.with_suffix(".md").write_text(table(found, names[0], names[1], options.side))
+        row = known.get((task, noise), {})
+        if not key.items() <= row.items():
+            row = known[task, noise] = key | fitted(opened, preset, fit, check)
+        print({name: row[name] for name in ("task", "noise", "widen", "before", "after")}, flush=True)
+        presets[number] = preset.model_copy(update={"widen": row["widen"]})
+        file.write_text(json.dumps(list(known.values()), indent=1) + "\n")
+        file.with_suffix(".md").write_text(table(list(known.values()), names[0], names[1], options.side))
     if options.mark:
         FILE.write_text(presets_text(presets))
 
