@@ -126,27 +126,30 @@ def check_prior(config: RestoreConfig, opened: Opened) -> int | None:
 
 def choose(config: RestoreConfig, problem: Problem, opened: Opened) -> Method:
     """The algorithm as asked for, or a choice by goal, prior and degradation; built once, so that it can refuse."""
-    term, steps, grid, widen = config.algorithm, config.steps or 20, None, None
-    if term == "auto":
-        term, steps, grid, widen = _chosen(config, problem, opened)
-    name, first, given = parse_term(term)
-    for option in ("eta", "eta_b"):
-        value = getattr(config, option)
-        if value is not None:
-            given[option], widen = str(value), None
-    if config.draws == 1 or config.window is not None or config.classifier is not None:
-        widen = None  # nothing to widen, or not what was measured
+    chosen = Choice(config.algorithm, config.steps or 20)
+    if config.algorithm == "auto":
+        chosen = _chosen(config, problem, opened)
+    name, first, given = parse_term(chosen.algorithm)
+    own = {option: getattr(config, option) for option in ("eta", "eta_b")}
+    given |= {option: str(value) for option, value in own.items() if value is not None}
     entry = RESTORERS[name]
-    method = plan_method(entry, from_term(entry, first, given), opened, problem, steps, grid)
+    method = plan_method(entry, from_term(entry, first, given), opened, problem, chosen.steps, chosen.grid)
     if config.draws > 1 and entry.facts.get("deterministic"):
         raise ValueError(
             f"--draws {config.draws} with {entry.name}, whose draws are all the same; use ddrm or diffpir"
         )
-    return replace(method, widen=widen)
+    measured = all(value is None for value in (*own.values(), config.window, config.classifier))
+    return replace(method, widen=chosen.widen if measured and config.draws > 1 else None)
 
 
-# The algorithm, its levels, where they lie if not by itself, and by how much its error bars are widened.
-Choice = tuple[str, int, Sequence[float] | None, float | None]
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An algorithm with its options, how many levels, where if not by itself, and by how much error bars widen."""
+
+    algorithm: str
+    steps: int
+    grid: Sequence[float] | None = None
+    widen: float | None = None
 
 
 def _chosen(config: RestoreConfig, problem: Problem, opened: Opened) -> Choice:
@@ -154,29 +157,27 @@ def _chosen(config: RestoreConfig, problem: Problem, opened: Opened) -> Choice:
     presets = None if config.preset is None else read_presets(config.preset)
     preset = preset_for(opened, problem, config.goal, presets)
     if preset is not None and not (config.draws > 1 and preset.draws == 1):
-        own = config.steps in (None, preset.steps)
-        if not own:
-            return preset.algorithm, config.steps or preset.steps, None, None
-        return preset.algorithm, preset.steps, preset.grid, preset.widen
+        if config.steps in (None, preset.steps):
+            return Choice(preset.algorithm, preset.steps, preset.grid, preset.widen)
+        return Choice(preset.algorithm, config.steps or preset.steps)
     if config.preset is not None:
         raise ValueError(
             f"'{config.preset}' has no preset for the prior '{opened.name}', {kind_of(problem.A)}, noise "
             f"{problem.sigma_y / 2:.3g}, the goal {config.goal} and {config.draws} draws; leave out --preset, or "
             "tune one for it"
         )
-    several, made_for = config.draws > 1, None if opened.config is None else opened.config.made_for
+    one, made_for = config.goal == "psnr" and config.draws == 1, opened.config and opened.config.made_for
     if not isinstance(problem.A, LinearOperator):
-        return "daps", config.steps or 50, None, None
+        return Choice("daps", config.steps or 50)
     if isinstance(
         opened.denoise, StationaryGaussian
     ):  # closed form: the mean for one answer, draws for several
-        one = config.goal == "psnr" and not several
-        return "exact:sample=" + ("false" if one else "true"), config.steps or 1, None, None
-    draws = "ddrm" if isinstance(problem.A, SVDOperator) else "diffpir"
-    one = config.goal == "psnr" and not several
-    if one and made_for is not None and made_for.algorithm is not None:
-        return made_for.algorithm, config.steps or made_for.calls or 20, None, None
-    return "dpir" if one else draws, config.steps or 20, None, None
+        return Choice("exact:sample=" + ("false" if one else "true"), config.steps or 1)
+    if not one:
+        return Choice("ddrm" if isinstance(problem.A, SVDOperator) else "diffpir", config.steps or 20)
+    if made_for is not None and made_for.algorithm is not None:
+        return Choice(made_for.algorithm, config.steps or made_for.calls or 20)
+    return Choice("dpir", config.steps or 20)
 
 
 def asked_for(config: RestoreConfig) -> tuple[str, int | None]:
