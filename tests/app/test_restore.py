@@ -34,8 +34,9 @@ def test_simulate_restore_compare(undiffuse, photo, tmp_path):
     record = json.loads((out / "photo.json").read_text())
     (row,) = csv.DictReader((out / "metrics.csv").open())
     original, restored = read(photo).pixels[None], read(out / "photo_restored.png").pixels[None]
-    # Saved to 8 bits: rounding moves a PSNR of 30 dB by less than 0.01.
-    assert psnr(restored, original).item() == pytest.approx(record["metrics"]["psnr"], abs=0.01)
+    # Saved to 8 bits: rounding adds a twelfth of a step squared, 0.009 dB at 32 dB; its product with the error of the
+    # 9216 values has a mean of 0 and a deviation of 0.004 dB.
+    assert psnr(restored, original).item() == pytest.approx(record["metrics"]["psnr"], abs=0.02)
     assert float(row["psnr"]) == pytest.approx(record["metrics"]["psnr"])
     assert record["metrics"]["psnr"] > record["metrics"]["psnr_pinv"] + 0.3
     assert record["noise"] == pytest.approx(0.02)

@@ -127,9 +127,7 @@ def test_draws_have_a_map_with_a_scale_and_a_word_on_coverage(restored, tmp_path
     assert (
         'class="scale"' in page and "% of white - black" in found.text and "of the first draw" in found.text
     )
-    assert [c in found.text for c in ("5 % of the draws", "50 % of the draws", "95 % of the draws")] == [
-        True
-    ] * 3
+    assert all(f"the truth is darker in {share} % of cases" in found.text for share in (5, 50, 95))
 
 
 def test_what_is_measured_is_found_on_a_part_of_a_large_picture(restored, monkeypatch, tmp_path):
