@@ -22,11 +22,11 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from photo_fast import crop
 from torch import Tensor
 
 from undiffuse.app.presets import Preset, presets_text, read_presets
 from undiffuse.app.priors import Opened, open_prior
-from undiffuse.core.images import read
 from undiffuse.core.loop import last, sample
 from undiffuse.core.noise import SeededNoise, image_seed
 from undiffuse.operators import build
@@ -36,12 +36,6 @@ LARGEST = 100.0  # that a preset may hold
 DETERMINED = 1e-4  # deviation, [-1, 1] units: a hundredth of an 8-bit step
 RESULTS = Path(__file__).parent / "results"
 FILE = RESULTS.parents[1] / "src/undiffuse/assets/presets.yaml"
-
-
-def crop(path: Path, side: int) -> Tensor:
-    pixels = read(path).pixels[None, :3].float()
-    top, left = (max(0, n - side) // 2 for n in pixels.shape[2:])
-    return pixels[:, :, top : top + side, left : left + side]
 
 
 def asked(preset: Preset) -> tuple[str, float]:
