@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.app.tiny_run import prepare
 from tests.pictures import photograph
 from undiffuse import cli
 from undiffuse.core.images import write
@@ -37,3 +38,11 @@ def photo(tmp_path) -> Path:
     path = tmp_path / "photo.png"
     write(photograph(48, 64), path)
     return path
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with data to train on and a configuration, the current one."""
+    monkeypatch.chdir(tmp_path)
+    prepare()
+    return tmp_path

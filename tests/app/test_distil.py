@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.app.test_train import CONFIG, ROOT, place, write  # noqa: F401 (a fixture)
+from tests.app.tiny_run import CONFIG, ROOT, write
 from undiffuse import cli
 from undiffuse.app.distil import run
 from undiffuse.app.events import Done, Note
@@ -29,7 +29,7 @@ SET = [part for setting in QUICK for part in ("--set", setting)]
 
 
 @pytest.fixture
-def teacher(place):  # noqa: F811
+def teacher(place):
     """A run of a few steps, in the folder `run`."""
     list(training(read_train(Path("tiny.yaml"), ["train.steps=4"]), Path("run")))
     return place / "run"
@@ -236,7 +236,7 @@ def test_a_dry_run_writes_nothing(teacher):
     assert not Path("dry").exists()
 
 
-def test_teachers_of_timesteps(place):  # noqa: F811
+def test_teachers_of_timesteps(place):
     """Students of a discrete teacher step on its own levels, and may predict v where it predicts eps."""
     tree = {**CONFIG, "objective": {"prediction": "eps", "schedule": "cosine", "timesteps": 4000}}
     write(tree)

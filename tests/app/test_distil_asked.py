@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.app.test_distil import QUICK, SET, command, distil, place, result, teacher  # noqa: F401 (fixtures)
-from tests.app.test_train import CONFIG, ROOT, write
+from tests.app.test_distil import QUICK, SET, command, distil, result, teacher  # noqa: F401 (fixtures)
+from tests.app.tiny_run import CONFIG, ROOT, write
 from tests.small import PHOTO
 from undiffuse.app.distil import run
 from undiffuse.app.distil.plan import read
@@ -95,7 +95,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_teachers_that_see_a_picture_or_predict_a_variance(place, kind):  # noqa: F811
+def test_teachers_that_see_a_picture_or_predict_a_variance(place, kind):
     """Both are asked alike: a student that begins as the teacher is only rounding away from it."""
     write({**CONFIG, **OTHERS[kind]})
     list(training(read_train(Path("tiny.yaml"), QUICK), Path("run")))
@@ -124,7 +124,7 @@ def test_settings_that_a_student_cannot_honour(teacher, capsys, setting, said): 
     assert code == 2 and said in error.strip().splitlines()[-1] and not Path("no").exists()
 
 
-def test_what_a_later_student_cannot_learn_is_said_before_the_first(place):  # noqa: F811
+def test_what_a_later_student_cannot_learn_is_said_before_the_first(place):
     """None is trained for days in vain."""
     write({**CONFIG, "objective": {"prediction": "x0", "schedule": "linear", "timesteps": 50},
            "conditioning": {"classes": 2, "dropout": 0.0}})  # fmt: skip
@@ -294,7 +294,7 @@ def test_teachers_of_other_pictures(channels, teacher_says, settings, said):
         check_taught(config, described, told, 2)
 
 
-def test_only_consistency_keeps_dropout(place):  # noqa: F811
+def test_only_consistency_keeps_dropout(place):
     """A student that learns a function of x sees none; of consistency both sides of a pair share its masks."""
     write({**CONFIG, "network": {**CONFIG["network"], "dropout": 0.2}})
     list(training(read_train(Path("tiny.yaml"), ["train.steps=2"]), Path("run")))
@@ -307,7 +307,7 @@ def test_only_consistency_keeps_dropout(place):  # noqa: F811
         assert plan.stages[0].config(()).network["dropout"] == dropout
 
 
-def test_a_student_that_practised_restoration(place):  # noqa: F811
+def test_a_student_that_practised_restoration(place):
     """Of a teacher without classes: a run's folder like any other, the same when it was stopped; refusals in a line."""
     write({**CONFIG, "conditioning": {}})
     list(training(read_train(Path("tiny.yaml"), ["train.steps=2"]), Path("run")))
