@@ -111,6 +111,11 @@ def test_sample_is_guided(undiffuse, tmp_path, files, sampler):
         ("wide.safetensors", ("--label", "bag"), "sees 8x8 alone"),
         ("a.safetensors", ("--label", "bag", "--classifier", "a.safetensors"), "is a prior, no classifier"),
         ("a.safetensors", ("--label", "bag", "--classifier", "missing.pt"), "missing.pt"),
+        (
+            "a.safetensors",
+            ("--label", "bag", "--classifier", "turned.safetensors"),
+            "has class 1 for coat, and the prior",
+        ),
     ],
 )
 def test_what_cannot_be_guided_is_refused(undiffuse, tmp_path, monkeypatch, files, prior, more, said):
@@ -119,6 +124,7 @@ def test_what_cannot_be_guided_is_refused(undiffuse, tmp_path, monkeypatch, file
     stored(tmp_path / "small.safetensors", PHOTO)
     other = JUDGE.model_copy(update={"num_classes": 5, "network": {**JUDGE.network, "num_classes": 5}})
     judge(tmp_path / "b.safetensors", other)
+    judge(tmp_path / "turned.safetensors", changed(JUDGE, classes=("ankle boot", "coat", "bag")))
     if prior == "photo":
         write(photograph(8, 8), tmp_path / "p.png")
     command = ("restore", "p.png", "--degrade", "sr2", "--prior", prior, "--steps", 2, "--out", "out")

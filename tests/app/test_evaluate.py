@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -466,6 +467,8 @@ def test_hostile_statistics_are_refused(sets, arrays, words):
         ),
         (["--features", "pixels", "--only", "000.png", "--metrics", "fid"], "fid needs at least 2 pictures"),
         (["--features", "pixels", "--reference", "nowhere"], "no such folder"),
+        (["--samples-source", "npz", "--only", "*.png"], "error: evaluate: --only *.png is of a folder"),
+        (["--features", "pixels", "--samples-source", "jpgs"], "jpgs"),
     ],
 )
 def test_wrong_options_are_one_line(sets, undiffuse, words, said):
@@ -475,3 +478,44 @@ def test_wrong_options_are_one_line(sets, undiffuse, words, said):
     )
     assert told.code == 2 and said in told.err
     assert told.err.splitlines()[-1].startswith("error: ")
+
+
+def test_results_have_a_folder_each(sets, monkeypatch):
+    """The samples of two runs, and of two folders of one name."""
+    place, *_ = sets
+    monkeypatch.chdir(place)
+    for name in ("one", "two"):
+        pictures_of = place / "runs" / name
+        pictures_of.mkdir(parents=True)
+        pictures(pictures_of / "samples", 6, 3)
+        pictures(pictures_of / "out.v1", 6, 3)
+    given = {"features": "pixels:4", "metrics": ("fid",)}
+    for name in ("one", "two"):
+        evaluated(Path(f"runs/{name}/samples"), place / "theirs", **given)
+        assert Path(f"evaluate/{name}_samples/result.json").is_file()
+    evaluated(Path("runs/one/out.v1"), place / "theirs", **given)
+    evaluated(Path("runs/one/out.v1"), place / "theirs", **given)  # its own result is written anew
+    before = Path("evaluate/out.v1/result.json").read_bytes()
+    with pytest.raises(ValueError, match="is the result of 'runs/one/out.v1'; choose another"):
+        evaluated(Path("runs/two/out.v1"), place / "theirs", **given)
+    assert Path("evaluate/out.v1/result.json").read_bytes() == before
+
+
+def test_data_sets_are_told_as_in_training(sets):
+    """Floats of an .npz and idx files: the same pictures, the same distance."""
+    place, ours, theirs = sets
+    grey = rounded(theirs[:, :1])
+    folder = place / "idx"
+    folder.mkdir()
+    values = np.stack([to_bytes(image)[..., 0] for image in grey])
+    head = bytes((0, 0, 8, 3)) + b"".join(n.to_bytes(4, "big") for n in values.shape)
+    (folder / "t10k-images-idx3-ubyte").write_bytes(head + values.tobytes())
+    np.savez(place / "x.npz", x=((ours + 1) / 2).numpy())
+    with pytest.raises(ValueError, match="expected pictures as arr_0"):
+        evaluated(place / "x.npz", folder, features="pixels:4", out=place / "out")
+    result, _ = evaluated(
+        place / "x.npz", folder, samples_source="npz:images=x,range=0..1,layout=NCHW",
+        reference_source="idx:split=test", features="pixels:4", out=place / "out", metrics=("fid",),
+    )  # fmt: skip
+    expected = frechet(*moments(pixels(ours, 4)), *moments(pixels(grey.expand(-1, 3, -1, -1), 4)))
+    assert result.values["fd"] == pytest.approx(expected, rel=1e-5)  # float32 means

@@ -101,6 +101,19 @@ def test_classes_that_are_numbered_otherwise_are_refused(undiffuse, tmp_path):
     assert undiffuse(*given, "--label", "coat").code == 0
 
 
+@pytest.mark.parametrize("source", ["folder:classes=true", "folder:list_file=list.txt"])
+def test_a_class_too_many_is_none(undiffuse, tmp_path, monkeypatch, source):
+    """The number after the last class is the network's own for pictures of none."""
+    monkeypatch.chdir(tmp_path)
+    file = stored(tmp_path / "p.safetensors", CLASSES)
+    for name in ("ankle boot", "bag", "coat", "dress"):
+        pictures(tmp_path / "test" / name, 1, 8)
+    names = sorted(p.relative_to(tmp_path / "test").as_posix() for p in (tmp_path / "test").rglob("*.png"))
+    (tmp_path / "list.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(names)))
+    done = undiffuse("likelihood", file, "--data", "test", "--source", source, "--steps", 2)
+    assert done.code == 2 and ("has 4 classes" in done.err or "is of class 3" in done.err)
+
+
 def test_a_folder_is_no_output_file(undiffuse, tmp_path):
     pictures(tmp_path / "test", 1, 8)
     file = stored(tmp_path / "p.safetensors", PHOTO)

@@ -176,3 +176,20 @@ def test_classes_one_at_a_time(undiffuse, tmp_path):
         "sample", file, "--interpolate", "1,2", "--label", "bag", "--steps", 3, "--out", tmp_path / "o"
     )
     assert done.code == 0
+
+
+def test_between_two_pictures_of_a_class(undiffuse, tmp_path):
+    """The ends are what each picture alone is drawn from, of the class asked for."""
+    prior = stored(tmp_path / "p.safetensors", CLASSES)
+    for i, name in enumerate(("a.png", "b.png")):
+        write(photograph(8, 8)[:1].roll(3 * i, 2), tmp_path / name)
+
+    def drawn(out, *given):
+        done = undiffuse("sample", prior, "--steps", 4, "--label", "coat", "--out", tmp_path / out, *given)
+        assert done.code == 0, done.err
+        return [read(path).pixels for path in sorted((tmp_path / out).glob("0*.png"))]
+
+    between = drawn("between", "--interpolate", f"{tmp_path / 'a.png'},{tmp_path / 'b.png'}", "--n", 3)
+    for picture, name in ((between[0], "a.png"), (between[2], "b.png")):
+        (alone,) = drawn(f"of_{name}", "--invert", tmp_path / name, "--n", 1)
+        assert (picture - alone).abs().max() < 2.1 / 127.5  # a level of 255 at either end

@@ -17,6 +17,8 @@ from undiffuse.app.train.build import build
 from undiffuse.app.train.targets import edges
 from undiffuse.checkpoints import load, load_classifier
 from undiffuse.config.train import read_train
+from undiffuse.data import split
+from undiffuse.registry import DATASETS
 
 
 def test_what_a_run_leaves(place):
@@ -265,8 +267,50 @@ def test_one_damaged_picture_among_many(place):
     (folder / "042.png").write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
     tree = {**CONFIG, "conditioning": {}, "data": {**CONFIG["data"], "source": "folder", "path": "pictures"}}
     write(tree)
-    with pytest.warns(UserWarning, match="1 of .*042.png"):
-        go("train.steps=20")
+    events = go("train.steps=20")
+    assert [
+        e.text for e in events if isinstance(e, Note) and "1 of 150 images so far cannot be used" in e.text
+    ]
+    assert "042.png" in Path("run/train.log").read_text()
+
+
+def test_a_damaged_picture_of_the_validation_set_is_one_of_all(place):
+    """The share that is allowed is of all pictures, not of the few that are held out."""
+    from PIL import Image
+
+    folder = Path("pictures")
+    folder.mkdir()
+    for i in range(150):
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(folder / f"{i:03}.png")
+    _, held_out = split(DATASETS["folder"]("pictures"), share=0.2, by="name")
+    bad = folder / held_out.name(1)
+    bad.write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
+    write(
+        {
+            **CONFIG,
+            "conditioning": {},
+            "data": {**CONFIG["data"], "source": "folder", "path": "pictures", "split_by": "name"},
+        }
+    )
+    events = go("train.steps=4")
+    assert [
+        e.text
+        for e in events
+        if isinstance(e, Note) and "to validate: 1 of 150" in e.text and bad.name in e.text
+    ]
+
+
+def test_pictures_without_eight_bits_are_counted_where_bytes_are_asked_for(place):
+    from PIL import Image
+
+    folder = Path("pictures")
+    folder.mkdir()
+    for i in range(150):
+        Image.fromarray(np.full((8, 8), i, np.uint8)).save(folder / f"{i:03}.png")
+    Image.fromarray(np.full((8, 8), 300, np.uint16)).save(folder / "deep.png")
+    data = {**CONFIG["data"], "source": "folder:channels=1", "path": "pictures", "dequantise": True}
+    write({**CONFIG, "conditioning": {}, "data": data})
+    assert [e for e in go("train.steps=20") if isinstance(e, Note) and "deep.png: has no 8 bits" in e.text]
 
 
 def test_behind_the_launcher_of_accelerate(place):

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -171,3 +172,30 @@ def test_two_runs_in_one_folder_are_refused(place):
         go("train.steps=100000", resume=True)
     process.kill()
     process.communicate()
+
+
+def test_other_data_is_no_same_run(place):
+    """More pictures of the same file name, or the classes in another order: weights would mean something else."""
+    go()
+    before = Path("run/prior.safetensors").read_bytes()
+    with np.load("data.npz") as stored:
+        images, labels = stored["images"], stored["labels"]
+    np.savez(
+        "more.npz",
+        images=np.concatenate([images, images[:9] // 2]),
+        labels=np.concatenate([labels, labels[:9]]),
+    )
+    with pytest.raises(
+        ValueError, match=r"other data \(44 to train on, 16 to validate.*; here: .*give it the same"
+    ):
+        go("train.steps=16", "data.path=more.npz", resume=True)
+    assert Path("run/prior.safetensors").read_bytes() == before
+    Path("moved.npz").write_bytes(Path("data.npz").read_bytes())
+    go("train.steps=16", "data.path=moved.npz", resume=True)
+
+
+def test_equal_runs_leave_equal_files(place):
+    go(out="a")
+    go(out="b")
+    for name in ("prior.safetensors", "resume.safetensors"):
+        assert Path("a", name).read_bytes() == Path("b", name).read_bytes()

@@ -72,3 +72,12 @@ def test_labels_must_fit(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(encoded(LABELS[:3]))
     with pytest.raises(ValueError, match="expected 4 integers"):
         idx(tmp_path)
+
+
+def test_names_of_classes_and_rows_that_are_columns(tmp_path):
+    write(tmp_path)
+    assert idx(tmp_path, names=["cat", "dog", "owl"]).classes == ("cat", "dog", "owl")
+    assert np.array_equal(idx(tmp_path, transposed=True)[2].image.numpy(), IMAGES[2:3].swapaxes(1, 2))
+    for names in (["cat", "dog"], ["cat", "dog", "dog"]):
+        with pytest.raises(ValueError, match="give each class a name of its own"):
+            idx(tmp_path, names=names)

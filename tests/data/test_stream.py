@@ -173,3 +173,11 @@ def test_closing_stops_the_workers():
     assert any("undiffuse-data" in t.name for t in threading.enumerate())
     stream.close()
     assert not any("undiffuse-data" in t.name for t in threading.enumerate())
+
+
+def test_quiet_ones_count_without_a_warning():
+    skips = Skips(200, quiet=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        take(100, Numbers(200, bad=(7,)), skips=skips)
+    assert "1 of 200" in skips.summary()

@@ -68,6 +68,14 @@ def test_frechet_of_few_pictures(n, m):
     assert frechet_to(few, *moments(many)) == pytest.approx(expected, rel=1e-11)
 
 
+@pytest.mark.parametrize("power", [1, 2])
+def test_frechet_of_few_pictures_whose_features_fade(power):
+    """Deviations k^-p: products of their squares lie below rounding, and their roots do not."""
+    falls = torch.arange(1, 129, dtype=torch.float64) ** -power
+    x, y = draws(100, 128, 17) * falls, draws(400, 128, 18) * falls
+    assert frechet_to(x, *moments(y)) == pytest.approx(frechet(*moments(x), *moments(y)), rel=1e-9)
+
+
 def test_frechet_does_not_see_turns():
     x, y = draws(400, 12, 7), draws(300, 12, 8, 0.3, 1.2)
     turn, _ = torch.linalg.qr(draws(12, 12, 9))

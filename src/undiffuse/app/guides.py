@@ -1,6 +1,7 @@
 """A classifier of noisy pictures that guides a prior with classes."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +42,11 @@ class Guide:
         """`denoise` pulled towards classes (B,), the gradient taken at the current x."""
         return classifier_guided(denoise, self.classifier.log_prob(labels), scale=self.scale)
 
-    def check_prior(self, prior: Prior | None, name: str) -> None:
-        """ValueError for a prior that it cannot guide: without classes, or of other ones, or of other channels."""
+    def check_prior(self, prior: Prior | None, name: str, classes: Sequence[str] | None = None) -> None:
+        """ValueError for a prior that it cannot guide: without classes, or of other ones, or of other channels.
+
+        classes: their names, where the prior knows them.
+        """
         own = self.config
         if prior is None or prior.num_classes is None:
             raise ValueError(
@@ -53,6 +57,14 @@ class Guide:
             raise ValueError(
                 f"--classifier {self.name} knows {own.num_classes} classes of pictures of {own.channels} channels, and "
                 f"the prior '{name}' {prior.num_classes} of {prior.channels}; take the classifier of the same set"
+            )
+
+        known = own.classes
+        if known and classes and tuple(known) != tuple(classes):
+            number = next(i for i, (a, b) in enumerate(zip(known, classes, strict=True)) if a != b)
+            raise ValueError(
+                f"--classifier {self.name} has class {number} for {known[number]}, and the prior '{name}' for "
+                f"{classes[number]}; take the classifier of the same set"
             )
 
     def check_size(self, height: int, width: int) -> None:

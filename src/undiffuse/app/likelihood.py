@@ -229,12 +229,28 @@ def _labels(opened: Opened, config: LikelihoodConfig, pictures: _Pictures) -> Ca
             f"the prior '{opened.name}' has classes and '{config.data}' has none; give --label, or a --source "
             "with labels, such as folder:classes=true"
         )
-    return lambda i: pictures.dataset[i].label or 0
+
+    def own(i: int) -> int:
+        label = pictures.dataset[i].label or 0
+        if label >= count:  # `count` itself is no class to a network that knows none
+            raise ValueError(
+                f"'{pictures.dataset.name(i)}' is of class {label}, and the prior '{opened.name}' knows 0 to "
+                f"{count - 1}; leave such pictures out, or give one --label for all"
+            )
+        return label
+
+    return own
 
 
 def _check_classes(opened: Opened, config: LikelihoodConfig, dataset: Dataset) -> None:
-    """ValueError for data that number a class of the prior otherwise, as folders do if one of them is missing."""
+    """ValueError for data with other classes, or that number them otherwise, as folders do if one is missing."""
     names = () if opened.config is None else opened.config.classes or ()
+    count = opened.num_classes
+    if count is not None and dataset.classes is not None and len(dataset.classes) > count:
+        raise ValueError(
+            f"'{config.data}' has {len(dataset.classes)} classes and the prior '{opened.name}' {count}; give those "
+            "that it knows, or one --label for all"
+        )
     for number, name in enumerate(dataset.classes or ()):
         if name in names and names.index(name) != number:
             raise ValueError(

@@ -207,7 +207,8 @@ def guided_by(opened: Opened, classifier: str | None, scale: float) -> Opened:
             raise ValueError(f"--classifier-scale {scale:g} is of a classifier; give it with --classifier")
         return opened
     guide = open_guide(classifier, scale)
-    guide.check_prior(opened.prior, opened.name)
+    classes = None if opened.config is None else opened.config.classes
+    guide.check_prior(opened.prior, opened.name, classes)
     return replace(opened, guide=guide)
 
 

@@ -18,6 +18,12 @@ app = typer.Typer()
 def evaluate(
     samples: Annotated[Path, typer.Argument(help="Folder of pictures, or .npz with arr_0.")],
     reference: Annotated[Path, typer.Option(help="The same, or an .npz with mu and sigma.")],
+    samples_source: Annotated[
+        str | None, typer.Option(help="How they are stored, as train's data.source: npz:range=0..1.")
+    ] = None,
+    reference_source: Annotated[
+        str | None, typer.Option(help="The same of the reference: idx:split=test, cifar10, ...")
+    ] = None,
     metrics: Annotated[
         str | None, typer.Option(help="Of fid, kid, prdc, is, with commas. [fid,kid,prdc]")
     ] = None,
@@ -45,7 +51,9 @@ def evaluate(
     from undiffuse.config.evaluate import EvaluateConfig
 
     given: dict[str, Any] = {
-        "samples": samples, "reference": reference, "features": features, "weights": weights, "resize": resize,
+        "samples": samples, "samples_source": samples_source,
+        "reference": reference, "reference_source": reference_source,
+        "features": features, "weights": weights, "resize": resize,
         "metrics": None if metrics is None else tuple(part.strip() for part in metrics.split(",")),
         "size": size, "range": range_, "only": only, "neighbours": neighbours, "pairs": pairs, "out": out,
         "batch": batch, "device": device,

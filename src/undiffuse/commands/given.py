@@ -64,6 +64,8 @@ def seed_or_seeds(text: str) -> int | tuple[int, int]:
     if first.isdecimal() and dash and last.isdecimal():
         if int(last) >= 2**63:
             raise ValueError(f"--seed {text[:80]}; expected seeds below 2^63 of a range")
+        if int(last) < int(first):
+            raise ValueError(f"--seed {text[:80]}; expected a range that rises, such as 0-63")
         return int(first), int(last)
     raise ValueError(f"--seed {text[:80]}; expected a whole number, or a range such as 0-63")
 

@@ -15,6 +15,10 @@ class EvaluateConfig(Options):
 
     samples: Path  # a folder of pictures, or an .npz with arr_0
     reference: Path  # the same, or an .npz with mu and sigma
+    samples_source: str | None = (
+        None  # of arrays and data sets: how they are stored, as in data.source of train
+    )
+    reference_source: str | None = None
     metrics: tuple[Metric, ...] | None = None  # None: fid, kid and prdc, as far as the reference allows
     features: str = (
         "inception"  # inception, dinov2, pixels:SIDE, pca:COMPONENTS, or a .onnx or TorchScript file
@@ -37,6 +41,8 @@ class EvaluateConfig(Options):
     @pydantic.model_validator(mode="after")
     def _belongs_together(self) -> "EvaluateConfig":
         named = self.features.partition(":")[0]
+        if self.samples_source is not None and self.only is not None:
+            raise ValueError(f"--only {self.only} is of a folder of pictures; leave --samples-source out")
         if self.weights is not None and named not in ("inception", "dinov2"):
             raise ValueError(
                 f"weights are of inception or dinov2, not of {self.features}; leave --weights out"

@@ -89,8 +89,15 @@ def explain(error: pydantic.ValidationError, owner: str, model: type[pydantic.Ba
             lines.append(f"{owner} needs the option '{name}'; write {name}=...")
         else:
             expected = fault["msg"].removeprefix("Value error, ")
-            lines.append(f"option {name}={fault['input']!r} of {owner}: {expected[:1].lower()}{expected[1:]}")
+            lines.append(f"{_where(fault, name, owner)}: {expected[:1].lower()}{expected[1:]}")
     return "; ".join(dict.fromkeys(lines))
+
+
+def _where(fault: Mapping[str, Any], name: str, owner: str) -> str:
+    """What is wrong. Of options that do not go together the message says which: the input is all of a section."""
+    if fault["type"] == "value_error" and isinstance(fault["input"], Mapping):
+        return f"{name} of {owner}" if name else owner
+    return f"option {name}={fault['input']!r} of {owner}"
 
 
 def _section(model: type[pydantic.BaseModel], names: Iterable[str]) -> type[pydantic.BaseModel]:

@@ -20,12 +20,16 @@ _MOST = 2**31  # bytes of one file, unpacked
 _PREFIX = {"train": "train", "test": "t10k"}
 
 
-@DATASETS.register("idx", summary="MNIST, Fashion-MNIST, KMNIST, EMNIST", example="idx:split=test")
+@DATASETS.register(
+    "idx", summary="MNIST, Fashion-MNIST, KMNIST, EMNIST", example="idx:split=test,names=cat+dog"
+)
 def idx(
     path: str | os.PathLike[str],
     /,
     *,
     split: Annotated[Literal["train", "test"], Field(description="of a folder")] = "train",
+    names: Annotated[list[str] | None, Field(description="of the classes, from 0 on")] = None,
+    transposed: Annotated[bool, Field(description="rows are columns, as in EMNIST")] = False,
 ) -> Dataset:
     """A folder with train-images-idx3-ubyte, train-labels-idx1-ubyte and t10k-..., or one file of images.
 
@@ -36,13 +40,20 @@ def idx(
         what = f"{_PREFIX[split]}-images-idx3-ubyte or that with .gz"
         raise ValueError(f"{path}: no images of the {split} split; expected {what}; download them there")
     values = read(images, dims=3)
+    values = values.swapaxes(1, 2) if transposed else values
     beside = images.name.split("-idx")[0].split(".idx")[0]
     where = _find(images.parent, beside.replace("images", "labels")) if "images" in beside else None
     if where is None:
         return Table(images.name, values[..., None], None, False, notes=("no labels beside the images",))
     labels = checked_labels(read(where, dims=1), len(values), str(where))
     notes = (f"labels from {where.name}",)
-    return Table(images.name, values[..., None], labels, False, None, numbered(labels), notes)
+    classes = numbered(labels) if names is None else tuple(names)
+    if len(classes) <= int(labels.max()) or len(set(classes)) < len(classes):
+        raise ValueError(
+            f"{where}: labels up to {labels.max()} with the names {'+'.join(classes)}; give each class a name of its "
+            "own"
+        )
+    return Table(images.name, values[..., None], labels, False, None, classes, notes)
 
 
 def _find(folder: Path, prefix: str) -> Path | None:

@@ -13,6 +13,7 @@ from undiffuse.data.dataset import Dataset, Unusable
 from undiffuse.data.order import Order, Place
 from undiffuse.data.transforms import Transform, item_generator
 
+MILESTONES = (1, 10, 100, 1000, 10_000)  # numbers of unusable items that are told
 _AHEAD = 2  # batches in the making while one is in use
 
 
@@ -33,11 +34,11 @@ class _Row(NamedTuple):
 class Skips:
     """Unusable items, each counted once. ValueError when they are more than `most` of all.
 
-    Warns at the 1st, 10th, 100th ... and names the first five; `summary` is for logs and reports.
+    Warns at the 1st, 10th, 100th ... and names the first five, unless `quiet`; `summary` is for logs and reports.
     """
 
-    def __init__(self, length: int, *, most: float = 0.01):
-        self._length, self._most = length, most
+    def __init__(self, length: int, *, most: float = 0.01, quiet: bool = False):
+        self._length, self._most, self._quiet = length, most, quiet
         self._reasons: dict[int, str] = {}
         self._lock = threading.Lock()
 
@@ -57,7 +58,7 @@ class Skips:
         if number > self._most * self._length:
             limit = f"expected at most {self._most:.0%}; mend or remove them"
             raise ValueError(f"{self.summary()}; {limit}")
-        if number in (1, 10, 100, 1000, 10_000):
+        if number in MILESTONES and not self._quiet:
             warnings.warn(f"{self.summary()}; the next ones take their places", stacklevel=2)
 
     def summary(self) -> str:

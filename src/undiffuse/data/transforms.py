@@ -86,7 +86,9 @@ def signed(image: Tensor) -> Tensor:
 def dequantised(image: Tensor, generator: Generator) -> Tensor:
     """uint8 v to v + u of [0, 256), brought to [-1, 1) (Theis et al. 2016, sec. 3.1): a density, not 256 spikes."""
     if image.is_floating_point():
-        raise ValueError("dequantisation needs 8-bit images, got floats; set dequantise to false")
+        raise Unusable(
+            "has no 8 bits; dequantisation needs them: convert it, or set data.dequantise to false"
+        )
     # u in steps of 2^-16: v + u then takes 24 bits, exact in float32, and never rounds into the next bin
     noise = torch.randint(2**16, image.shape, generator=generator) / 2**16
     return from_unit((image.float() + noise) / (_TOP + 1))
@@ -119,7 +121,7 @@ def prepare(
 
     def transform(image: Tensor, generator: Generator) -> Tensor:
         image = image if window is None else centre_crop(image, window)
-        image = image if shorter is None else shorter_to(image, shorter)
+        image = image if shorter is None else shorter_to(_large_enough(image, shorter), shorter)
         image = _cropped(image, size, crop, tries, generator)
         image = flipped(image, generator) if flip else image
         return (dequantised(image, generator) if dequantise else signed(image)).contiguous()
@@ -138,6 +140,11 @@ def _cropped(image: Tensor, size: int, crop: Crop, tries: int, generator: Genera
         case "textured":
             return textured_crop(image, size, generator, tries=tries)
     raise ValueError(f"crop={crop!r}; choose from none, centre, random, textured")
+
+
+def _large_enough(image: Tensor, size: int) -> Tensor:
+    _room(image, size)
+    return image
 
 
 def _room(image: Tensor, size: int) -> tuple[int, int]:

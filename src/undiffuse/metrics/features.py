@@ -56,7 +56,7 @@ def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covarian
 
 
 def frechet_to(features: Tensor, mean: Tensor, covariance: Tensor) -> float:
-    """The same from features (N, D) to a Gaussian. With N <= D the matrix is one of N x N, as S = F^T F: F T F^T.
+    """The same from features (N, D) to a Gaussian. With N <= D by the singular values of F R, S = F^T F and T = R R^T.
 
     Of two sets give the larger one as the Gaussian: `frechet_to(few, *moments(many))`.
     """
@@ -66,9 +66,11 @@ def frechet_to(features: Tensor, mean: Tensor, covariance: Tensor) -> float:
     _check_means(mean)
     t = _symmetric(covariance, len(mean))
     factor = (features.double() - own_mean) / math.sqrt(len(features) - 1)
-    values = torch.linalg.eigvalsh(factor @ t @ factor.T)  # one is 0, as factor's rows sum to 0
+    lower, failed = torch.linalg.cholesky_ex(t)
+    # Not the roots of eigenvalues of F T F^T: those below rounding would be lost, and their roots are not small.
+    values = torch.linalg.svdvals(factor @ (_root(t) if failed else lower))
     apart = (own_mean - mean.double()).square().sum() + own.trace() + t.trace()
-    return max(0.0, (apart - 2 * values[values > _noise(values)].sqrt().sum()).item())
+    return max(0.0, (apart - 2 * values.sum()).item())
 
 
 def _trace_of_root(s: Tensor, t: Tensor) -> Tensor:

@@ -23,8 +23,12 @@ def save_resume(
     images_seen: int,
     skipped: int = 0,
     scaler: torch.amp.GradScaler | None = None,
+    data: str | None = None,
 ) -> None:
-    """Weights, the optimiser's moments, averages, counters, and the scale of fp16. Replaces `path` atomically."""
+    """Weights, the optimiser's moments, averages, counters, and the scale of fp16. Replaces `path` atomically.
+
+    data: in words, what the training set is known by; whoever goes on must have the same.
+    """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for i, average in enumerate(averages):
         tensors |= {f"average.{i}.{name}": value for name, value in average.state_dict().items()}
@@ -37,6 +41,8 @@ def save_resume(
         "skipped": str(skipped),
         "averages": str(len(averages)),
     }
+    if data is not None:
+        meta["data"] = data
     if scaler is not None:
         meta["scale"] = json.dumps(scaler.state_dict())
     write_tensors(path, tensors, meta)
@@ -48,8 +54,13 @@ def load_resume(
     optimizer: torch.optim.Optimizer,
     averages: Sequence[EMA],
     scaler: torch.amp.GradScaler | None = None,
+    *,
+    data: str | None = None,
 ) -> tuple[int, int]:
-    """Put back what `save_resume` wrote; returns (images_seen, skipped). ValueError if it is of another run."""
+    """Put back what `save_resume` wrote; returns (images_seen, skipped).
+
+    ValueError if it is of another run, or of other `data`.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}
@@ -61,6 +72,11 @@ def load_resume(
         ) from None
     if meta.get("kind") != KIND:
         raise ValueError(f"'{path}' is no resume state of this version; start the run anew in another folder")
+    if data is not None and meta.get("data", data) != data:
+        raise ValueError(
+            f"'{path}' is of a run on other data ({meta['data']}; here: {data}); give it the same, or start another "
+            "run from its weights with train.start"
+        )
     if meta["averages"] != str(len(averages)):
         raise ValueError(f"'{path}' holds {meta['averages']} averages, this run has {len(averages)}")
     try:

@@ -43,9 +43,10 @@ def run(config: EvaluateConfig) -> Iterator[Event]:
     Features are kept beside it: a stopped run goes on, and another against the same reference reads them.
     """
     began = time.perf_counter()
-    out = config.out or Path("evaluate") / (config.samples.resolve().stem or "samples")
+    out = config.out or default_folder(config.samples)
     outputs.check_writable(out)
-    samples, reference = open_source(config.samples, config.only), open_source(config.reference)
+    samples = open_source(config.samples, config.only, config.samples_source)
+    reference = open_source(config.reference, source=config.reference_source)
     if samples.pictures is None:
         raise ValueError(f"'{config.samples}' holds statistics; expected pictures; give it as --reference")
     metrics = _metrics(config, samples, reference)
@@ -70,6 +71,27 @@ def run(config: EvaluateConfig) -> Iterator[Event]:
         )
     yield Saved(_write(out, config, protocol, values, time.perf_counter() - began))
     yield Done(Evaluated(values, protocol))
+
+
+def default_folder(samples: Path) -> Path:
+    """evaluate/NAME; with the name of the run where its `samples` are evaluated.
+
+    ValueError if it holds the result of other samples.
+    """
+    path = samples.resolve()
+    name = path.name if path.is_dir() else path.stem
+    folder = Path("evaluate") / (f"{path.parent.name}_{name}" if name == "samples" else name or "samples")
+    kept = folder / RESULT
+    try:
+        before = json.loads(kept.read_text(encoding="utf-8"))["config"]["samples"]
+        other = Path(before).resolve() != path
+    except FileNotFoundError:
+        return folder
+    except (OSError, ValueError, KeyError, TypeError):
+        before, other = "an unknown run", True
+    if other:
+        raise ValueError(f"'{kept}' is the result of '{before}'; choose another folder with --out")
+    return folder
 
 
 def _metrics(config: EvaluateConfig, samples: Source, reference: Source) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The pictures that are compared, or statistics of them: a folder, an .npz of pictures, an .npz of mu and sigma."""
+"""The pictures that are compared, or statistics of them: a folder, a data set, an .npz of either."""
 
 import hashlib
 import re
@@ -12,12 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import undiffuse.data  # noqa: F401 (fills the registry)
 from undiffuse.app.evaluate.files import WIDEST
+from undiffuse.config import from_term, parse_term
 from undiffuse.core.images import to_bytes
 from undiffuse.data.arrays import npz
 from undiffuse.data.dataset import Dataset
 from undiffuse.data.encoded import as_channels
 from undiffuse.data.folder import Files, checked_folder, found
+from undiffuse.registry import DATASETS
 
 RECORD = (
     "sample.json"  # marks a folder of `undiffuse sample`: its pictures are numbered, and grid.png is none
@@ -35,14 +38,25 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def open_source(path: Path, only: str | None = None) -> Source:
-    """What lies at `path`. only: a pattern of names in a folder. ValueError, in one line, for anything else."""
+def open_source(path: Path, only: str | None = None, source: str | None = None) -> Source:
+    """What lies at `path`. ValueError, in one line, for anything else.
+
+    only: a pattern of names in a folder. source: how a data set is stored, as `train` is told: idx:split=test.
+    """
+    if source is not None:
+        name, first, given = parse_term(source)
+        entry = DATASETS[name]
+        dataset: Dataset = entry(path, **from_term(entry, first, given))
+        return Source(path, dataset, None, dataset.notes)
     if path.suffix.lower() == ".npz":
         if only is not None:
             raise ValueError(f"--only {only}: '{path}' is no folder; leave it out")
         return _open_npz(path)
     if path.is_file():
-        raise ValueError(f"'{path}' is one file; expected a folder of pictures or an .npz")
+        raise ValueError(
+            f"'{path}' is one file; expected a folder of pictures or an .npz; of a data set say how it is stored, as "
+            "--reference-source idx"
+        )
     root = checked_folder(path)
     names, notes = found(root)
     if (root / RECORD).is_file():
@@ -70,7 +84,11 @@ def _open_npz(path: Path) -> Source:
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise ValueError(f"'{path}' cannot be opened ({error}); expected an .npz of numpy.savez") from None
     statistics = _statistics(path) if {"mu", "sigma"} <= names else None
-    pictures = npz(path, images=ARRAYS) if ARRAYS in names else None
+    try:
+        pictures = npz(path, images=ARRAYS) if ARRAYS in names else None
+    except ValueError as error:
+        said = f"as in --samples-source npz:images={ARRAYS},range=0..1,layout=NHWC"
+        raise ValueError(f"{error}, {said}" if "; set " in str(error) else str(error)) from None
     if pictures is None and statistics is None:
         told = ", ".join(sorted(names)[:8])
         raise ValueError(f"'{path}' holds {told}; expected pictures as {ARRAYS}, or mu and sigma")

@@ -28,7 +28,8 @@ def with_ends(plan: Plan, device: torch.device) -> Iterator[Event | Plan]:
     if plan.start is None or plan.start.option == "start":
         yield plan
         return
-    step, denoise = plan.step([0], plan.noise([0]), device), plan.denoise([0], device)
+    same = [0] * (1 if plan.start.pictures is None else len(plan.start.pictures))  # one class for both ends
+    step, denoise = plan.step(same, plan.noise(same), device), plan.denoise(same, device)
     for event in plan.start.ends(step, denoise, plan.sigmas, plan.shape, device):
         yield replace(plan, ends=event) if isinstance(event, Tensor) else event
 

@@ -1,6 +1,7 @@
 """From a configuration to what trains: prior, objective, data, optimiser, averages."""
 
 import fnmatch
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from undiffuse.app.train.pictures import Held
 from undiffuse.app.train.targets import Target
 from undiffuse.config import TrainConfig, from_term, parse_term
 from undiffuse.data import Dataset, Stream, Subset, collate, prepare, split
+from undiffuse.data.stream import Skips
 from undiffuse.registry import DATASETS, NETWORKS
 from undiffuse.training import (
     EMA,
@@ -39,6 +41,7 @@ class Pieces:
     recipe: Recipe
     stream: Stream
     notes: tuple[str, ...]
+    data: str  # what is the same for a run that goes on
 
     @property
     def parameters(self) -> int:
@@ -63,7 +66,10 @@ def build(config: TrainConfig) -> Pieces:
     training, held_out, classes = images(config)
     torch.manual_seed(run.seed)  # the weights' first values, and dropout
     make = classifier if config.objective.prediction == "label" else denoiser
-    objective, target = make(config, training, _held(config, held_out), classes)
+    count = len(training) + len(held_out)
+    left_out = Skips(count, quiet=True)
+    held = _held(config, held_out, left_out)
+    objective, target = make(config, training, held, classes)
     model = objective.model
     if run.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -92,12 +98,27 @@ def build(config: TrainConfig) -> Pieces:
             clip=optimizer.clip,
             skip_limit=run.skip_limit,
         ),
-        stream=Stream(training, transform_of(config), seed=run.seed, workers=config.data.workers),
-        notes=training.notes,
+        stream=Stream(
+            training,
+            transform_of(config),
+            seed=run.seed,
+            workers=config.data.workers,
+            skips=Skips(count, quiet=True),
+        ),
+        notes=(*training.notes, *([f"to validate: {left_out.summary()}"] if left_out else [])),
+        data=_mark(training, held_out, classes),
     )
 
 
-def _held(config: TrainConfig, held_out: Subset) -> Held:
+def _mark(training: Subset, held_out: Subset, classes: tuple[str, ...] | None) -> str:
+    """What a run that goes on must find again: how many, of which classes, and who is on which side."""
+    sides = ("to train on", training), ("to validate", held_out)
+    order = hashlib.sha256("|".join(",".join(map(str, side.indices)) for _, side in sides).encode())
+    counts = ", ".join(f"{len(side)} {name}" for name, side in sides)
+    return f"{counts}, classes {', '.join(classes or ('none',))}, order {order.hexdigest()[:8]}"
+
+
+def _held(config: TrainConfig, held_out: Subset, left_out: Skips) -> Held:
     # Not the first ones: of a folder of classes these are all of one.
     chosen = evenly(len(held_out), config.train.validate_images)
     plain = prepare(
@@ -106,7 +127,7 @@ def _held(config: TrainConfig, held_out: Subset) -> Held:
         shorter=config.data.shorter,
         crop="none" if config.data.crop == "none" else "centre",
     )
-    batch = collate(held_out, plain, chosen, seed=config.train.seed)
+    batch = collate(held_out, plain, chosen, seed=config.train.seed, skips=left_out)
     return Held(batch.x, batch.labels if config.conditioning.classes else None, config.train.seed)
 
 

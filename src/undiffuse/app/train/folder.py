@@ -74,6 +74,14 @@ def _append(path: Path, text: str) -> None:
         ) from None
 
 
+def check_new(folder: Path, resume: bool) -> None:
+    """ValueError for a folder with a run in it, unless it is to go on."""
+    if not resume and (folder / CONFIG).exists():
+        raise ValueError(
+            f"'{folder}' already holds a run; add --resume to go on, or choose another with --out"
+        )
+
+
 @contextmanager
 def take(folder: Path, config: TrainConfig, resume: bool) -> Iterator[None]:
     """Make the folder, or check that it holds this very run, and hold it for this process.
@@ -81,11 +89,8 @@ def take(folder: Path, config: TrainConfig, resume: bool) -> Iterator[None]:
     Nothing is deleted: a folder with a run in it needs --resume, and anything else in it stays.
     """
     stored = folder / CONFIG
+    check_new(folder, resume)
     if stored.exists():
-        if not resume:
-            raise ValueError(
-                f"'{folder}' already holds a run; add --resume to go on, or choose another with --out"
-            )
         # A student begins with the student before it, wherever their folder lies by now.
         may_change = MAY_CHANGE if config.distil is None else (*MAY_CHANGE, "train.start")
         free = tuple(f"{name}:" for name in may_change)

@@ -18,6 +18,7 @@ from undiffuse.app.train.folder import Table, TextLog
 from undiffuse.app.train.report import write_report
 from undiffuse.config import TrainConfig
 from undiffuse.core.images import replace_file
+from undiffuse.data.stream import MILESTONES
 from undiffuse.training.checkpoint import save_resume
 from undiffuse.training.loop import TrainState
 
@@ -38,6 +39,7 @@ class Record:
         self.memory = Table(out / places.MEMORY, MEMORY, after=seen)
         self.text = TextLog(out / places.TEXT)
         self.board = Board(out, after=self.step)
+        self.passed_over = 0
         self.losses: list[float] = []  # since the last row of the log
         self.began = self.row_time = self.saved = time.monotonic()
         self.row_images = seen
@@ -61,6 +63,7 @@ class Record:
         self.losses.append(state.loss)
         if state.skipped > skipped:
             self.text.write(f"step {self.step} skipped: its gradient was not finite ({state.skipped} so far)")
+        yield from self._passed_over()
         if self._due(run.log_every) or state.stopped:
             self._row()
         if self._due(run.check_every):
@@ -76,6 +79,15 @@ class Record:
         if state.stopped and not self.over:
             self.text.write(f"stopped at step {self.step}")
             yield Note(f"stopped at step {self.step}; go on with --resume")
+
+    def _passed_over(self) -> Iterator[Event]:
+        """The images that could not be used, as there are more of them: in the log, and now and then to the user."""
+        skips, before = self.pieces.stream.skips, self.passed_over
+        self.passed_over = len(skips)
+        if self.passed_over > before:
+            self.text.write(skips.summary())
+            if any(before < number <= self.passed_over for number in MILESTONES):
+                yield Note(f"{skips.summary()}; the next ones take their places")
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.over
@@ -134,7 +146,7 @@ class Record:
             self._write(self.out / name, number)
         save_resume(
             self.out / places.RESUME, pieces.objective.model, pieces.optimizer, pieces.averages,
-            images_seen=state.images_seen, skipped=state.skipped, scaler=self.scaler,
+            images_seen=state.images_seen, skipped=state.skipped, scaler=self.scaler, data=pieces.data,
         )  # fmt: skip
         self.saved = time.monotonic()
         self._memory("save")

@@ -35,6 +35,8 @@ def run(
     accelerator = accelerator_for(config.train.precision, device)
     main = accelerator.is_main_process
     check_shared(config.train.batch, accelerator)
+    if main and not dry:
+        places.check_new(out, resume)  # before the data is read, which may take long
     if main and config.data.split_by == "content":
         yield Note(f"reading all of '{config.data.path}' once, to split it by content")
     pieces = build(_without_start(config) if resume and (out / places.RESUME).exists() else config)
@@ -140,7 +142,9 @@ def _state(out: Path, pieces: Pieces, scaler: torch.amp.GradScaler | None) -> tu
     path = out / places.RESUME
     if not path.exists():
         return 0, 0
-    return load_resume(path, pieces.objective.model, pieces.optimizer, pieces.averages, scaler)
+    return load_resume(
+        path, pieces.objective.model, pieces.optimizer, pieces.averages, scaler, data=pieces.data
+    )
 
 
 def _move(pieces: Pieces, device: torch.device) -> None:
