@@ -8,7 +8,9 @@ does (goes on where it was stopped; nothing is trained if they are there), and c
 the recogniser of benchmarks/fashion_mnist.py, trained on real images, is shown samples of every class from the same
 noise: of the teacher with and without guidance at 16, 8 and 4 steps of DDIM and of DPM-Solver++(2M), and of each
 student on its own steps. A student answers with the guidance built in: one network call a step, where the guided
-teacher needs two. Writes benchmarks/results/distil.json and the table that it prints (.md).
+teacher needs two. The student and the steps that it was made from are then shown five times as many more, from the
+same noise, for the difference with its 95 % interval. Writes benchmarks/results/distil.json and the table that it
+prints (.md).
 """
 
 import argparse
@@ -38,6 +40,7 @@ from undiffuse.registry import SAMPLERS
 STEPS = (16, 8, 4)
 BEGUN = 8  # steps of the teacher, guided as the student is to be: 16 calls
 FEWEST = 2  # guided steps of the teacher that cost as many calls as four of the student
+PAIRED = 5  # times as many samples for the difference
 SPENT = "cpu_minutes.json"  # of training, beside the students: it may take several runs
 
 
@@ -103,6 +106,20 @@ def distance(net: Recogniser, samples: Labelled, test: Labelled) -> float:
     return frechet(*(moment for pair in sets for moment in pair))
 
 
+def paired(net: Recogniser, both: list[tuple[Any, ...]], given: argparse.Namespace) -> dict[str, Any]:
+    """How often each of two contenders is recognised, and the mean difference from the same noise and class."""
+    right: list[list[Tensor]] = [[], []]
+    for seed in range(given.seed + 1, given.seed + 1 + PAIRED):  # other noise than the table's
+        for found, (_, sampler, sigmas, scale, path) in zip(right, both, strict=True):
+            samples = drawn(load(path).prior, sigmas, sampler, scale, given.count, seed)
+            found.append((look(net, samples.x)[1] == samples.labels).double())
+    teacher, student = (torch.cat(found) for found in right)
+    apart = student - teacher
+    half = 1.96 * apart.std().item() / len(apart) ** 0.5
+    shares = {"teacher": teacher.mean().item(), "student": student.mean().item()}
+    return {"samples": len(apart), **shares, "difference": apart.mean().item(), "half": half}
+
+
 def table(result: dict[str, Any]) -> str:
     training = result["training"]
     said = (
@@ -124,7 +141,13 @@ def table(result: dict[str, Any]) -> str:
             f"{row['recognised']:.3f} | {low:.3f} to {high:.3f} | {row['spread']:.2f} | {row['pixel_spread']:.2f} | "
             f"{row['distance']:.1f} |"
         )
-    return said + "\n\n" + "\n".join(rows) + "\n"
+    more = result["paired"]
+    last = (
+        f"{more['samples']} further samples of each from the same noise: student {more['student']:.4f}, the "
+        f"{BEGUN} guided steps that it follows {more['teacher']:.4f}, difference {more['difference']:+.4f} +- "
+        f"{more['half']:.4f} (95 %)."
+    )
+    return said + "\n\n" + "\n".join(rows) + "\n\n" + last + "\n"
 
 
 def main() -> None:
@@ -162,6 +185,9 @@ def main() -> None:
         row["calls"] = steps * (1 if scale == 1 else 2)
         result["rows"].append(row | found | {"distance": round(distance(net, samples, test), 2)})
         print(row, round(found["recognised"], 3), flush=True)
+    every = contenders(given)
+    followed = next(one for one in every if one[:2] == ("teacher", "ddim") and len(one[2]) == BEGUN + 1)
+    result["paired"] = paired(net, [followed, every[-1]], given)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     given.output.write_text(json.dumps(result, indent=1) + "\n")
     text = table(result)
