@@ -15,7 +15,7 @@ from tests.app.tiny_run import CONFIG, ROOT, go, rows, write
 from undiffuse.app.events import Done, Note, Progress, Saved
 from undiffuse.app.train.build import build
 from undiffuse.app.train.targets import edges
-from undiffuse.checkpoints import load, load_classifier
+from undiffuse.checkpoints import load, load_classifier, save
 from undiffuse.config.train import read_train
 from undiffuse.data import split
 from undiffuse.registry import DATASETS
@@ -203,6 +203,35 @@ def test_a_start_from_weights(place):
     Path("run").rename("moved")  # and is not needed any more
     start = ["train.start=run", "optimizer.rate=1e-12", "train.ema=[]", "train.power_ema=[]"]
     go("train.steps=2", *start, out="next", resume=True)
+
+
+def test_a_start_from_the_same_classes_under_other_numbers(place):
+    from PIL import Image
+
+    for folder, names in (("one", ("a_cat", "dog")), ("two", ("cat", "a_dog"))):
+        for name in names:
+            (Path(folder) / name).mkdir(parents=True)
+            for i in range(10):
+                Image.fromarray(np.full((8, 8, 3), 9 * i, np.uint8)).save(Path(folder, name, f"{i}.png"))
+    data = {
+        **CONFIG["data"],
+        "source": "folder:classes=true",
+        "path": "one",
+        "split_by": "name",
+        "validation": 0.4,
+    }
+    write({**CONFIG, "data": data})
+    go("train.steps=2")
+    Path("two/cat").rename("two/x")
+    Path("two/a_dog").rename("two/a_cat")
+    go("train.steps=2", "data.path=two", "train.start=run", out="other")  # other classes
+    Path("two/a_cat").rename("two/dog")
+    Path("two/x").rename("two/a_cat")
+    go("train.steps=2", "data.path=two", "train.start=run", out="same")
+    found = load("run")
+    save("turned.safetensors", found.prior, found.config.model_copy(update={"classes": ("dog", "a_cat")}), {})
+    with pytest.raises(ValueError, match="numbers its classes dog, a_cat, and the data a_cat, dog"):
+        go("train.steps=2", "data.path=two", "train.start=turned.safetensors", out="turned")
 
 
 def test_a_start_from_a_file_that_does_not_tell_all(place):

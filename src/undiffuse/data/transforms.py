@@ -151,7 +151,10 @@ def _room(image: Tensor, size: int) -> tuple[int, int]:
     height, width = (n - size for n in image.shape[1:])
     if height < 0 or width < 0:
         have = f"{image.shape[1]} x {image.shape[2]}"
-        raise Unusable(f"is {have} pixels; expected at least {size} x {size}; remove it, or resize first")
+        raise Unusable(
+            f"is {have} pixels; expected at least {size} x {size}; remove it, resize it first, or stretch all with "
+            "crop none"
+        )
     return height, width
 
 

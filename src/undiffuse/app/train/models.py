@@ -36,7 +36,7 @@ def denoiser(
     prior = description.build()
     _check_size(config, prior.net)
     if config.train.start is not None:
-        _start_from(config.train.start, config.train.start_options, prior)
+        _start_from(config.train.start, config.train.start_options, prior, description.classes)
     elif teacher is not None:
         students.begin(prior, teacher)
     condition = None
@@ -47,12 +47,21 @@ def denoiser(
     return objective_of(config, prior, description, condition, teacher), target
 
 
-def _start_from(source: str, options: str | None, prior: Prior) -> None:
-    """The weights of a file, a run or a prior of ours, of the same shapes."""
+def _start_from(source: str, options: str | None, prior: Prior, classes: tuple[str, ...] | None) -> None:
+    """The weights of a file, a run or a prior of ours, of the same shapes.
+
+    Other classes may be what is wanted; the same ones under other numbers are not.
+    """
     try:
-        found = open_prior(source, options).prior
+        opened = open_prior(source, options)
     except ValueError as error:
         raise ValueError(str(error).replace("--prior-options", "train.start_options")) from None
+    found, known = opened.prior, None if opened.config is None else opened.config.classes
+    if known and classes and known != classes and set(known) == set(classes):
+        raise ValueError(
+            f"train.start: '{source}' numbers its classes {', '.join(known)}, and the data {', '.join(classes)}; give "
+            "the data in that order"
+        )
     if found is None:
         raise ValueError(f"train.start: '{source}' is no network; expected a run, or its weights")
     try:
