@@ -134,6 +134,24 @@ def test_own_steps_are_those_of_the_header(teacher):
     assert plan(SampleConfig(prior="students/progressive_2", steps=2)).sigmas.tolist() == made.sigmas.tolist()
 
 
+def test_a_chain_is_not_changed_below_a_student_that_learned(teacher):
+    """More training, or other steps, of a student that another one learned from: refused before anything is trained."""
+    asked = {"method": "progressive", "to_steps": 2, "from_steps": 8, "guidance": 2.0}
+    distil(**asked)
+    before = {path: path.read_bytes() for path in Path("students").rglob("*.safetensors")}
+    with pytest.raises(
+        ValueError, match="progressive_4 in 'students' has 3 training steps, and progressive_2"
+    ):
+        longer = ("train.steps=6", *QUICK[1:])
+        config = DistilConfig(teacher="run", settings=longer, out=Path("students"), **asked)
+        list(run(config, resume=True))
+    with pytest.raises(ValueError, match="holds progressive_2 and not progressive_8, which comes before"):
+        distil(resume=True, **{**asked, "from_steps": 16})
+    assert {path: path.read_bytes() for path in Path("students").rglob("*.safetensors")} == before
+    lines = [event.text for event in distil(resume=True, **asked) if isinstance(event, Note)]
+    assert sum("guidance 2 built in" in line for line in lines) == 2
+
+
 def test_what_is_there_is_not_touched(teacher):
     distil(sizes=(0.3,))
     before = Path("students/size_0.3/prior.safetensors").read_bytes()

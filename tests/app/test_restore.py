@@ -64,6 +64,46 @@ def test_a_jpeg_of_a_blurred_picture(undiffuse, tmp_path):
     assert worse["psnr"] < metrics["psnr_degraded"] - 5  # what the level that is seen in it would do
 
 
+def test_a_jpeg_is_undone_without_counting_its_loss_twice(undiffuse, tmp_path):
+    clean = photograph(96, 128)
+    write(clean, tmp_path / "clean.png")
+    as_image(clean).save(tmp_path / "old.jpg", quality=20, subsampling=0)
+    done = undiffuse(
+        "restore", tmp_path / "old.jpg", "--measured", "--degrade", "jpeg:quality=20", "--out", tmp_path / "o",
+        "--reference", tmp_path / "clean.png", "--prior", "photo", "--steps", 8,
+    )  # fmt: skip
+    assert done.code == 0 and "JPEG's rounding counted" not in done.err and "dpir" in done.err
+    metrics = json.loads((tmp_path / "o/old.json").read_text())["metrics"]
+    assert metrics["psnr"] > metrics["psnr_degraded"] + 0.5
+
+
+def test_a_dry_run_refuses_what_a_run_would(undiffuse, photo, tmp_path):
+    """Results that would replace an input, and a folder of another kind."""
+    given = ["--prior", "photo-gaussian", "--degrade", "sr2", "--measured", "--noise", 0.02]
+    named = tmp_path / "out" / "photo_restored.png"
+    named.parent.mkdir()
+    named.write_bytes(photo.read_bytes())
+    replaces = ["restore", photo, *given, "--reference", named, "--size", "96x128", "--out", named.parent]
+    (tmp_path / "many").mkdir()
+    (tmp_path / "many" / "manifest.jsonl").write_bytes(b"")
+    mixed = ["restore", photo, *given, "--out", tmp_path / "many"]
+    for command, said in ((mixed, "holds the results of a folder"),):
+        dry, real = undiffuse(*command, "--dry-run"), undiffuse(*command)
+        assert dry.code == real.code == 2 and said in dry.err and said in real.err
+    write(photograph(96, 128), named)
+    dry, real = undiffuse(*replaces, "--dry-run"), undiffuse(*replaces)
+    assert dry.code == real.code == 2 and "would replace" in dry.err and "would replace" in real.err
+
+
+def test_the_command_that_repeats_has_no_precision_of_a_closed_form(undiffuse, tmp_path):
+    write(photograph(32, 32)[:1], tmp_path / "grey.png")
+    done = undiffuse(
+        "restore", tmp_path / "grey.png", "--degrade", "sr2", "--noise", 0.02, "--precision", "bf16",
+        "--out", tmp_path / "o",
+    )  # fmt: skip
+    assert done.code == 0 and "--precision" not in (tmp_path / "o/report.html").read_text()
+
+
 def test_a_mask_that_may_be_the_wrong_way_round_is_told(undiffuse, photo, tmp_path):
     mask = np.zeros((48, 64), np.uint8)
     mask[::5] = 255  # scratches in white

@@ -201,6 +201,15 @@ def test_references_and_measured_noise(undiffuse, scans, tmp_path):
     for n in range(2):
         line = lines(out)[f"{n}.png"]
         assert line["noise"] == pytest.approx(0.05, rel=0.25) and line["psnr"] > line["psnr_degraded"] + 1
+    (bad / "2.png").unlink()
+    before = lines(out)
+    again = undiffuse(*arguments, "--reference", clean, "--out", out)
+    assert again.code == 0 and "2 are restored already" in again.err
+    write(photograph(64, 72).flip(1), clean / "0.tif")  # another reference: its numbers are told anew
+    again = undiffuse(*arguments, "--reference", clean, "--out", out)
+    assert again.code == 0 and "1 are restored already" in again.err
+    assert lines(out)["0.png"]["psnr"] < before["0.png"]["psnr"] - 3
+    assert lines(out)["1.png"]["psnr"] == before["1.png"]["psnr"]
 
 
 DEADLY = """

@@ -74,3 +74,30 @@ def test_gamma(gamma):
     x = torch.tensor([-1.5, -1.0, -1 + 1e-3, 0.0, 1.2], dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(operator(x).sum(), x)
     assert slope.isfinite().all() and (slope > 0).all()
+
+
+@pytest.mark.parametrize(("channels", "size"), [(3, (24, 32)), (1, (19, 13))])
+def test_what_a_jpeg_leaves_open(channels, size):
+    """`nearest` is stored as y is and moves no picture that is; `estimate` lies between it and the data."""
+    generator = torch.Generator().manual_seed(0)
+    x, other = (0.3 * torch.randn(2, 2, channels, *size, generator=generator, dtype=torch.float64)).clamp(
+        -0.9, 0.9
+    )
+    A = OPERATORS["jpeg"]((channels, *size), quality=30)
+    y = A(x)
+    inside = (y.abs() < 1).all()  # else the clamp of the decoder hides what was stored
+    assert inside
+    whole = [
+        n // 8 * 8 for n in size
+    ]  # blocks beyond the edge repeat a picture's last pixels, which may change
+    found = A.nearest(other, y)
+    assert torch.allclose(A(found)[..., : whole[0], : whole[1]], y[..., : whole[0], : whole[1]], atol=1e-9)
+    again = A.nearest(found, y)
+    assert torch.allclose(again[..., : whole[0], : whole[1]], found[..., : whole[0], : whole[1]], atol=1e-9)
+    assert (found - x).square().sum() < (other - x).square().sum()
+    sure = A.estimate(x, y, torch.tensor(1e-12), 0.0)
+    assert torch.allclose(sure, A.nearest(x, y), atol=1e-6)
+    assert torch.allclose(A.estimate(other, y, torch.tensor(1e9), 0.0), A(y), atol=1e-6)
+    steps = (A.tables / 127.5) ** 2 / 12  # of rounding: as much noise again halves the share of the data
+    half = A.estimate(found, y, steps.mean().expand(()), 0.0)
+    assert 0 < (half - found).norm() < (y - found).norm()

@@ -106,7 +106,7 @@ def _simulated(config: RestoreConfig, make: Build) -> Measurement:
 def _measured(config: RestoreConfig, make: Build) -> Measurement:
     picture = read(config.image, measured=True)
     y = picture.pixels[None]
-    notes, estimate = list(picture.notes), None
+    notes, estimate, told_noise = list(picture.notes), None, isinstance(config.noise, float)
     if config.blind:
         config, estimate = _unblinded(config, picture)
         notes.append(told(estimate))
@@ -140,7 +140,7 @@ def _measured(config: RestoreConfig, make: Build) -> Measurement:
                 f"reference '{config.reference}' is {_times(reference.shape[1:])}, the restored picture "
                 f"{_times(shape)}; they must be of one size"
             )
-    if estimate is not None:
+    if estimate is not None and not told_noise:
         low, high = estimate.sigma_interval
         error = max(error, (high - low) / (2 * sigma)) if sigma > 0 else error
     told_of = tuple(notes)
@@ -177,7 +177,8 @@ def _noise_level(
     support = None if A.support is None else A.support.expand(A.out_shape)
     found = diagnose(y[0], quantum=picture.quantum, sigma=given, support=support)
     notes += found.lines()
-    lost = 0.0 if picture.jpeg is None else picture.jpeg.level
+    stored = picture.jpeg is not None and not any(term.name == "jpeg" for term in parse(config.degrade))
+    lost = picture.jpeg.level if picture.jpeg is not None and stored else 0.0  # else it is what is undone
     if given is not None:
         if lost > 2 * given:
             notes.append(

@@ -63,18 +63,48 @@ class Jpeg(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compressed and decompressed, clamped to [-1, 1]."""
+        scaled = self._coefficients(x)
+        return self._picture(scaled + (scaled.round() - scaled).detach(), x).clamp(-1, 1)
+
+    def nearest(self, x: Tensor, y: Tensor) -> Tensor:
+        """The picture next to x, in the coefficients, of those that are stored as y is: each in its step around y's."""
+        return self._picture(_within(self._coefficients(x), self._coefficients(y).round()), x)
+
+    def estimate(self, x: Tensor, y: Tensor, variance: Tensor, sigma_y: float) -> Tensor:
+        """The mean of a Gaussian around x of this variance, given y = A(.) + sigma_y n, within the steps of y.
+
+        Rounding counts as noise of variance step^2 / 12 in each coefficient, that of a uniform error; the colours as
+        if their transform were orthonormal.
+        """
+        stored, known = (
+            self._coefficients(y).round(),
+            (self.tables / 127.5)[:, None, None] ** 2 / 12 + sigma_y**2,
+        )
+        share = variance / (variance + known)
+        found = self._coefficients(x)
+        return self._picture(_within(found + share * (stored - found), stored), x)
+
+    def _coefficients(self, x: Tensor) -> Tensor:
+        """(B, C, rows, columns, 8, 8) in steps of the tables."""
         *_, channels, height, width = x.shape
         x = torch.nn.functional.pad(x, (0, -width % 8, 0, -height % 8), mode="replicate")
         levels = torch.einsum("dc,bchw->bdhw", self.colour, (x + 1) * 127.5)
         levels = torch.cat([levels[:, :1] - 128, levels[:, 1:]], 1)
         blocks = levels.reshape(-1, channels, x.shape[-2] // 8, 8, x.shape[-1] // 8, 8).transpose(3, 4)
-        tables = self.tables[:, None, None]
-        scaled = self.basis @ blocks @ self.basis.mT / tables
-        quantised = (scaled + (scaled.round() - scaled).detach()) * tables
-        levels = (self.basis.mT @ quantised @ self.basis).transpose(3, 4).reshape(x.shape)
+        return self.basis @ blocks @ self.basis.mT / self.tables[:, None, None]
+
+    def _picture(self, scaled: Tensor, like: Tensor) -> Tensor:
+        """The inverse of `_coefficients`, of the size of `like`."""
+        *_, height, width = like.shape
+        levels = self.basis.mT @ (scaled * self.tables[:, None, None]) @ self.basis
+        levels = levels.transpose(3, 4).reshape(*like.shape[:-2], height + -height % 8, width + -width % 8)
         levels = torch.cat([levels[:, :1] + 128, levels[:, 1:]], 1)
-        y = torch.einsum("dc,bchw->bdhw", self.back, levels) / 127.5 - 1
-        return y[..., :height, :width].clamp(-1, 1)
+        return (torch.einsum("dc,bchw->bdhw", self.back, levels) / 127.5 - 1)[..., :height, :width]
+
+
+def _within(scaled: Tensor, stored: Tensor) -> Tensor:
+    """Not at the very edge, where rounding to even would store another number."""
+    return scaled.clamp(stored - 0.499, stored + 0.499)
 
 
 class Clip(Operator):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from undiffuse.core.grids import exponential
 from undiffuse.core.state import Denoise, Noise, State, Step
+from undiffuse.operators.nonlinear import Jpeg
 from undiffuse.operators.proximal import Fit, proximal
 from undiffuse.registry import RESTORERS
 from undiffuse.restore.problem import Problem, linear
@@ -28,6 +29,8 @@ def levels(steps: int, sigma_y: float) -> Tensor:
 
 def begin(problem: Problem, sigma: Tensor, noise: Noise) -> Tensor:
     """argmin |y - A x|^2 / sigma_y^2 + |x|^2 / 0.25: the data as far as its noise allows, grey where there is none."""
+    if isinstance(problem.A, Jpeg):
+        return problem.y
     A, y, sigma_y = linear(problem, "dpir"), problem.y, problem.sigma_y
     fit, grey = proximal(A, y), y.new_zeros(len(y), *A.in_shape)
     if sigma_y == 0:
@@ -85,15 +88,21 @@ def dpir(
 
     An estimate that aims at fidelity, not a draw from the posterior: details that the data does not determine are
     smooth. On a white Gaussian prior it is within 0.12 posterior deviations of the posterior's mean at noise up to
-    0.2, and exact without noise (tests/restore/test_bias.py). ValueError for a degradation that is not linear.
+    0.2, and exact without noise (tests/restore/test_bias.py). ValueError for a degradation that is not linear,
+    JPEG apart: there z is `Jpeg.estimate`, rounding being noise of step^2 / 12 in each coefficient that stays within
+    its step, and the start is the picture as it was stored.
 
     z in closed form with an SVD. Without one conjugate gradient goes on from the z before. Noise makes z the mean of a
     Gaussian posterior, whose deviations are the scale of what the answer can mean: the search stops at an error of
     0.03 of them (tests/restore/test_dpir_search.py). Without noise it is solved to rounding.
     """
-    fit, sigma_y = proximal(linear(problem, "dpir"), problem.y), problem.sigma_y
+    A, y, sigma_y = problem.A, problem.y, problem.sigma_y
+    fit = None if isinstance(A, Jpeg) else proximal(linear(problem, "dpir"), y)
 
     def solve(v: Tensor, sigma: Tensor, before: Fit | None) -> Fit:
+        if isinstance(A, Jpeg):
+            return Fit(A.estimate(v, y, sigma**2 / lam, sigma_y))
+        assert fit is not None
         if sigma_y == 0:
             return Fit(fit(v, 0.0))
         return fit.near(v, lam * (sigma_y / sigma) ** 2, v.new_tensor(LEFT * sigma_y), before)
@@ -106,7 +115,8 @@ def dpir(
         axes = MIRRORS[calls % len(MIRRORS)] if mirror else ()
         x0 = denoise(found.z.flip(axes), state.sigma).flip(axes) if axes else denoise(found.z, state.sigma)
         if sigma_y == 0 and (sigma_next == 0).any():
-            x0 = torch.where(sigma_next > 0, x0, fit(x0, 0.0))
+            exact = A.nearest(x0, y) if isinstance(A, Jpeg) else solve(x0, sigma_next, None).z
+            x0 = torch.where(sigma_next > 0, x0, exact)
         return State(x0, sigma_next, x0, Memory(state.x, found, calls + 1))
 
     return step

@@ -10,7 +10,7 @@ from undiffuse.app.events import Done, Event, Note, Saved
 from undiffuse.app.train import run as training
 from undiffuse.app.train.folder import CONFIG
 from undiffuse.config.distil import DistilConfig
-from undiffuse.config.train import with_settings
+from undiffuse.config.train import read_yaml, with_settings
 from undiffuse.distil.students import parameters
 
 
@@ -24,7 +24,7 @@ def run(config: DistilConfig, *, resume: bool = False, dry: bool = False) -> Ite
     whole = parameters(plan.described)
     if main:
         yield Note(f"{plan.teacher}, {whole:,} parameters, teaches {len(plan.stages)}")
-        yield from (Note(told(stage, whole, config.settings)) for stage in plan.stages)
+        yield from (Note(told(stage, whole, config.settings, config.guidance)) for stage in plan.stages)
     _check(plan, resume)
     if dry:
         yield from _tried(plan)
@@ -44,7 +44,7 @@ def run(config: DistilConfig, *, resume: bool = False, dry: bool = False) -> Ite
         yield Done(found)
 
 
-def told(stage: Stage, whole: int, settings: tuple[str, ...] = ()) -> str:
+def told(stage: Stage, whole: int, settings: tuple[str, ...] = (), guidance: float = 1.0) -> str:
     """A student in a line: what it is, and what it learns."""
     lesson, network = stage.tree["distil"], stage.network.network
     sizes = ", ".join(
@@ -59,8 +59,8 @@ def told(stage: Stage, whole: int, settings: tuple[str, ...] = ()) -> str:
     if lesson["method"] == "restore":
         practice = lesson["practice"]
         line += f", {', '.join(practice['tasks'])} in {practice['calls']} calls of {practice['algorithm']}"
-    guidance = "" if lesson.get("guidance", 1.0) == 1 else f", guidance {lesson['guidance']:g} built in"
-    return f"{line}{guidance}; {with_settings(stage.tree, settings)['train']['steps']} training steps"
+    built_in = "" if guidance == 1 else f", guidance {guidance:g} built in"
+    return f"{line}{built_in}; {with_settings(stage.tree, settings)['train']['steps']} training steps"
 
 
 def _check(plan: Plan, resume: bool) -> None:
@@ -70,6 +70,7 @@ def _check(plan: Plan, resume: bool) -> None:
         raise ValueError(
             f"'{plan.out}' already holds {', '.join(held[:5])}; add --resume to go on, or choose another with --out"
         )
+    _check_chain(plan)
     outputs.check_writable(plan.out)
     plan.stages[0].config(plan.config.settings)
     if plan.config.method == "consistency":
@@ -78,6 +79,36 @@ def _check(plan: Plan, resume: bool) -> None:
             raise ValueError(
                 f"'{plan.config.teacher}' predicts x0, and so would a student whose answer at sigma = 0 has to be "
                 "the picture itself; add --set objective.prediction=v"
+            )
+
+
+def _check_chain(plan: Plan) -> None:
+    """ValueError where a student that is there learned from one that would be another now."""
+    there = [stage for stage in plan.stages if (plan.out / stage.name / CONFIG).exists()]
+    if (
+        not there or plan.config.method == "match"
+    ):  # students of a size learn from the teacher, each for itself
+        return
+    last = there[-1].name
+    for stage in plan.stages[: plan.stages.index(there[-1])]:
+        if stage not in there:
+            raise ValueError(
+                f"'{plan.out}' holds {last} and not {stage.name}, which comes before; give the --from-steps that it "
+                "was made with, or choose another folder with --out"
+            )
+        stored = read_yaml(plan.out / stage.name / CONFIG)
+        before, now = (
+            tree["train"]["steps"] for tree in (stored, with_settings(stage.tree, plan.config.settings))
+        )
+        if before != now:
+            raise ValueError(
+                f"{stage.name} in '{plan.out}' has {before} training steps, and {last} learned from it; it cannot go "
+                f"on to {now}: choose another folder with --out"
+            )
+        if stored["distil"].get("sigmas") != stage.tree["distil"].get("sigmas"):
+            raise ValueError(
+                f"{stage.name} in '{plan.out}' was halved from other levels; give the --from-steps and --grid that it "
+                "was made with, or choose another folder with --out"
             )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Progress
+from undiffuse.app.restore.files import check_one
 from undiffuse.app.restore.folder import pictures
 from undiffuse.app.restore.many import check_folders
 from undiffuse.app.restore.solve import Stage, solve, together
@@ -50,13 +51,13 @@ def forecast(config: RestoreConfig) -> Iterator[Event]:
     one = task.config.model_copy(update={"draws": draws})
     trial = replace(task, config=one, method=task.method.on(task.method.sigmas[:2]))
     yield Progress(0, 1, "one step")
-    began = time.perf_counter()
+    begun = began = time.perf_counter()
     for event in solve([trial], device):
         if isinstance(event, Stage) and event.step == 0:
             began = time.perf_counter()  # the start is made; the step is to come
         elif not isinstance(event, Tensor | Stage):
             yield event
-    seconds = time.perf_counter() - began
+    start, seconds = began - begun, time.perf_counter() - began
     memory = machine.memory(device)
     steps, rounds = len(task.method.sigmas) - 1, config.draws / draws
     mean = sum(map(_pixels, tasks)) / len(tasks) / _pixels(task)  # cost is linear in pixels
@@ -65,7 +66,12 @@ def forecast(config: RestoreConfig) -> Iterator[Event]:
     calls = task.method.calls * config.draws
     yield Done(
         Forecast(
-            what, task.problem.A.in_shape, task.asked(), calls, seconds * steps * rounds * mean * count, held
+            what,
+            task.problem.A.in_shape,
+            task.asked(),
+            calls,
+            (start + seconds * steps) * rounds * mean * count,
+            held,
         )
     )
 
@@ -74,7 +80,9 @@ def _tasks(config: RestoreConfig) -> tuple[list[Task], int]:
     """Some of what is to be restored, and how many there are."""
     priors: Priors = {}
     if not config.image.is_dir():
-        return [prepare(config, priors)], 1
+        task = prepare(config, priors)
+        check_one(config, task.name)
+        return [task], 1
     check_folders(config)
     names, _ = pictures(config.image, config.out)
     found: list[Task] = []

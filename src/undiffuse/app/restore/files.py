@@ -7,10 +7,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from undiffuse.app.measurement import files
 from undiffuse.app.outputs import check_writable, save_bytes
+from undiffuse.app.restore.folder import MANIFEST
 from undiffuse.app.restore.result import Restored, record
 from undiffuse.app.restore.sheet import heat, sheet
 from undiffuse.app.restore.table import TABLE, read_table
+from undiffuse.config import RestoreConfig
 from undiffuse.core.images import write
 
 ALL = ("restored", "degraded", "original", "deviation", "q05", "q50", "q95", "y", "sheet", "record", "draws")
@@ -34,6 +37,14 @@ def check_folder(out: Path, name: str, inputs: Iterable[Path]) -> None:
         if path.name in names and path.parent.resolve() == out.resolve():
             raise ValueError(f"the results would replace '{path}'; choose another output folder with --out")
     read_table(out / TABLE)
+
+
+def check_one(config: RestoreConfig, name: str) -> None:
+    """ValueError if the output folder of a picture holds what its results do not go with, or would replace."""
+    inputs = [config.image, *files(config.degrade)] + ([config.reference] if config.reference else [])
+    check_folder(config.out, name, inputs)
+    if (config.out / MANIFEST).exists():
+        raise ValueError(f"'{config.out}' holds the results of a folder; choose another folder with --out")
 
 
 def save(result: Restored, stem: Path, kinds: tuple[str, ...]) -> Iterator[Path]:

@@ -98,6 +98,14 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": content}
 
 
+def unchanged(path: Path, before: Mapping[str, Any]) -> bool:
+    """Whether a file has the fingerprint of before; its content is read if its time has changed."""
+    status = path.stat()
+    if (status.st_size, status.st_mtime_ns) == (before["bytes"], before["mtime_ns"]):
+        return True
+    return fingerprint(path)["sha256"] == before["sha256"]
+
+
 def stamp(path: Path) -> list[int]:
     """Size and time of change, which tell whether somebody wrote to it since."""
     status = path.stat()
@@ -107,7 +115,7 @@ def stamp(path: Path) -> list[int]:
 def entry(
     result: Restored, row: dict[str, Any], paths: list[Path], seen: dict[str, Any], settings: str, out: Path
 ) -> dict[str, Any]:
-    """The line of a restored picture; `seen`: its fingerprint before it was read."""
+    """The line of a restored picture; `seen`: fingerprints of input and reference before they were read."""
     told = {key: number(value, 6) if isinstance(value, float) else value for key, value in row.items()}
     return {
         **told,
@@ -122,6 +130,6 @@ def entry(
         "notes": list(result.measurement.notes),
         "files": [path.relative_to(out).as_posix() for path in paths],
         "stamps": [stamp(path) for path in paths],
-        "input": seen,
+        **seen,
         "settings": settings,
     }

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, overload
 
-from undiffuse.app.restore.folder import MANIFEST, fingerprint, stamp
+from undiffuse.app.restore.folder import MANIFEST, stamp, unchanged
 from undiffuse.core.images import replace_file
 
 Line = dict[str, Any]
@@ -34,8 +34,8 @@ class Manifest:
         """The lines of those of `names` that have one, until the next `tidy`."""
         return Lines(self.path, array("q", (self._at[name] for name in names if name in self._at)))
 
-    def done(self, root: Path, name: str, settings: str) -> bool:
-        """Whether the picture was restored with these settings, and it and its files are as they were then."""
+    def done(self, root: Path, name: str, settings: str, reference: Path | None = None) -> bool:
+        """Whether the picture was restored with these settings, and it, its files and its reference are as then."""
         if name not in self:
             return False
         line = self.line(name)
@@ -44,10 +44,8 @@ class Manifest:
         try:
             if [stamp(self._out / file) for file in line["files"]] != line["stamps"]:
                 return False
-            status, before = (root / name).stat(), line["input"]
-            if (status.st_size, status.st_mtime_ns) == (before["bytes"], before["mtime_ns"]):
-                return True
-            return fingerprint(root / name)["sha256"] == before["sha256"]
+            same = unchanged(root / name, line["input"])
+            return same and (reference is None or unchanged(reference, line["reference"]))
         except (OSError, KeyError):  # a line of an earlier version has no stamps
             return False
 

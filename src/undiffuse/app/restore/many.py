@@ -70,7 +70,8 @@ def run_folder(config: RestoreConfig) -> Iterator[Event]:
     with outputs.alone(config.out, wait=False):
         work = _Work(config, Manifest(config.out), mark)
         owners = _owners(names)
-        todo = [n for n in names if n in owners or not work.manifest.done(config.image, n, mark)]
+        references = _References(config.reference)
+        todo = [n for n in names if n in owners or not _done(work.manifest, config, n, mark, references)]
         if kept := len(names) - len(todo):
             yield Note(f"{kept} are restored already")
         groups = _groups(_tasks(config, owners, todo, priors, work.seen), device)
@@ -132,12 +133,21 @@ def _tasks(
             if len(os.fsencode(f"{Path(name).stem}_deviation.png")) > LONGEST:
                 raise ValueError("its name is too long for names such as NAME_deviation.png; shorten it")
             own = {"image": config.image / name, "reference": references.of(name)}
-            seen[name] = fingerprint(config.image / name)
+            read = {"input": config.image / name, "reference": own["reference"]}
+            seen[name] = {what: fingerprint(path) for what, path in read.items() if path is not None}
             yield prepare(config.model_copy(update=own), priors, make)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if not of_this_picture(error):
                 raise
             yield Failed(name, str(error))
+
+
+def _done(manifest: Manifest, config: RestoreConfig, name: str, mark: str, references: "_References") -> bool:
+    """Whether a picture needs no work; one without its reference is told of again."""
+    try:
+        return manifest.done(config.image, name, mark, references.of(name))
+    except ValueError:
+        return False
 
 
 class _References:

@@ -9,10 +9,8 @@ from torch import Tensor
 
 from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
-from undiffuse.app.measurement import files
 from undiffuse.app.priors import announced
-from undiffuse.app.restore.files import ALONE, REPORT, check_folder, save
-from undiffuse.app.restore.folder import MANIFEST
+from undiffuse.app.restore.files import ALONE, REPORT, check_one, save
 from undiffuse.app.restore.result import judge
 from undiffuse.app.restore.solve import Stage, solve
 from undiffuse.app.restore.table import TABLE, append_metrics
@@ -50,10 +48,7 @@ def _run_one(config: RestoreConfig) -> Iterator[Event]:
     yield from announced(config.prior)
     task, lpips = prepare(config, {}), network_of_lpips(config)
     device = machine.device(config.device)
-    inputs = [config.image, *files(config.degrade)] + ([config.reference] if config.reference else [])
-    check_folder(config.out, task.name, inputs)
-    if (config.out / MANIFEST).exists():
-        raise ValueError(f"'{config.out}' holds the results of a folder; choose another folder with --out")
+    check_one(config, task.name)
     yield from (Note(note) for note in task.measurement.notes)
     yield from (Note(note) for note in task.opened.notes_to_restore(*asked_for(config)))
     yield Note(task.asked())

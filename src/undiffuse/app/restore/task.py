@@ -23,6 +23,7 @@ from undiffuse.core.noise import image_seed
 from undiffuse.core.state import Denoise
 from undiffuse.metrics import LPIPS, open_lpips
 from undiffuse.operators.base import LinearOperator, SVDOperator
+from undiffuse.operators.nonlinear import Jpeg
 from undiffuse.priors import StationaryGaussian
 from undiffuse.registry import RESTORERS
 from undiffuse.restore import Problem
@@ -76,7 +77,11 @@ def prepare(config: RestoreConfig, priors: Priors, make: Build = operator) -> Ta
     config = measurement.config
     shape = measurement.problem.A.in_shape
     name = _chosen_prior(config, measurement.problem, priors)
-    opened, config = _known(config, name, priors), config.model_copy(update={"prior": name})
+    opened = _known(config, name, priors)
+    plain = (
+        {"precision": "fp32"} if config.prior == "auto" and name == CLOSED else {}
+    )  # as `open_asked` has it
+    config = config.model_copy(update={"prior": name, **plain})
     label = check_prior(config, opened)
     in_windows(opened, denoiser(opened), shape, config.window)  # refuses what the prior cannot take
     return Task(config, opened, label, measurement, choose(config, measurement.problem, opened))
@@ -167,6 +172,8 @@ def _chosen(config: RestoreConfig, problem: Problem, opened: Opened) -> Choice:
             "tune one for it"
         )
     one, made_for = config.goal == "psnr" and config.draws == 1, opened.config and opened.config.made_for
+    if isinstance(problem.A, Jpeg) and one:
+        return Choice("dpir", config.steps or 20)
     if not isinstance(problem.A, LinearOperator):
         return Choice("daps", config.steps or 50)
     if isinstance(
