@@ -306,6 +306,14 @@ def test_the_teacher_is_whom_the_runs_name(desk, undiffuse, undrawn):
         assert list(dict.fromkeys(p.prior for p in found.points)) == labels
         assert found.points[0].role == "teacher"
         assert any("that it held out" in note for note in notes)
+    done = undiffuse(
+        "distil", "runs/big", "--method", "progressive", "--from-steps", 4, "--to-steps", 1, "--steps", 1,
+        "--out", "runs/chain",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    given = {"teacher": None, "reference": None, "data": (), "tasks": ("sample", "sr2"), "calls": (1,)}
+    found, _ = measured(students=Path("runs/chain/progressive_1"), **given)  # its stages are not its teacher
+    assert list(dict.fromkeys(p.prior for p in found.points)) == ["big (teacher)", "progressive_1"]
 
 
 def test_a_reader_gets_a_page_a_picture_and_a_table(desk, undiffuse):

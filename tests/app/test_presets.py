@@ -245,6 +245,10 @@ def test_tune_finds_a_better_grid_and_writes_it(badly, photos, undiffuse, monkey
     config = TuneConfig(**given, algorithm="badly", rounds=1, out=out)
     result = tuned(config)
     (preset,) = read_presets(out)
+    assert preset.chosen_by.command == (
+        f"undiffuse tune inp --data {photos} --out {out} --noise 0.05 --calls 3 --algorithm badly "
+        "--prior photo-gaussian --size 48 --rounds 1"
+    )
     assert result.kept and result.gain.low > 0 and result.gain.n == 4 and preset.chosen_by.pictures == 4
     opened, clean = open_prior("photo-gaussian"), photograph(64, 64)[None]
     A = build("inp", (3, 64, 64)).float()
@@ -279,6 +283,12 @@ def test_tune_keeps_the_default_where_nothing_is_better(undiffuse, photos):
         "--algorithm", "exact:sample=false", "--prior", "photo-gaussian", "--out", out,
     )  # fmt: skip
     assert done.code == 0 and "no preset was written" in done.out and not out.exists()
+    out.write_text("presets: []\n")
+    again = undiffuse(
+        "tune", "sr4", "--data", photos, "--size", 48, "--noise", 0.05, "--calls", 1, "--count", 4, "--rounds", 1,
+        "--algorithm", "exact:sample=false", "--prior", "photo-gaussian", "--out", out,
+    )  # fmt: skip
+    assert again.code == 0 and "is of an earlier search" in " ".join(again.out.split())
 
 
 @pytest.mark.parametrize(

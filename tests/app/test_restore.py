@@ -104,6 +104,15 @@ def test_the_command_that_repeats_has_no_precision_of_a_closed_form(undiffuse, t
     assert done.code == 0 and "--precision" not in (tmp_path / "o/report.html").read_text()
 
 
+def test_the_table_tells_options_apart(undiffuse, photo, tmp_path):
+    given = ["restore", photo, "--degrade", "sr2", "--noise", 0.05, "--prior", "photo-gaussian", "--steps", 2]
+    for algorithm in ("dpir:lam=0.1", "dpir:lam=0.5", "dpir:lam=0.1"):
+        assert undiffuse(*given, "--algorithm", algorithm, "--out", tmp_path / "o").code == 0
+    rows = list(csv.DictReader((tmp_path / "o/metrics.csv").open()))
+    assert [row["options"] for row in rows] == ["lam=0.5, mirror=False", "lam=0.1, mirror=False"]
+    assert rows[0]["psnr"] != rows[1]["psnr"]
+
+
 def test_a_mask_that_may_be_the_wrong_way_round_is_told(undiffuse, photo, tmp_path):
     mask = np.zeros((48, 64), np.uint8)
     mask[::5] = 255  # scratches in white
@@ -292,6 +301,10 @@ BAD = {
     "algorithm without eta_b": (
         ["photo.png", "--degrade", "sr4", "--algorithm", "dps", "--eta-b", "1"],
         "eta_b",
+    ),
+    "one option twice": (
+        ["photo.png", "--degrade", "sr2", "--algorithm", "ddrm:eta=0.5", "--eta", "0.9"],
+        "--eta 0.9 beside eta=0.5 of --algorithm",
     ),
     "algorithm that cannot": (["photo.png", "--degrade", "jpeg", "--algorithm", "ddrm"], "; use "),
     "draws of one answer": (

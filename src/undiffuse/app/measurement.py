@@ -127,6 +127,8 @@ def _measured(config: RestoreConfig, make: Build) -> Measurement:
             notes.append(
                 f"only {100 * share:.2g} % of the picture is kept: in a mask white is kept, black is missing"
             )
+        elif share == 1:
+            notes.append("nothing is missing: in a mask white is kept, black is missing")
     sigma, error, rounding = _noise_level(config, A, y, picture, notes)
     if rounding > 0.1 * sigma:
         levels = round(2 / (rounding * math.sqrt(12))) + 1

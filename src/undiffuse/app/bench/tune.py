@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+import shlex
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -51,7 +52,8 @@ class Tuned:
         )
         if self.kept:
             return f"levels {levels}: {told}; written to {self.config.out}"
-        return f"levels {levels}: {told}; the default grid is kept, no preset was written"
+        earlier = f"; '{self.config.out}' is of an earlier search" if self.config.out.exists() else ""
+        return f"levels {levels}: {told}; the default grid is kept, no preset was written{earlier}"
 
 
 def run(config: TuneConfig) -> Iterator[Event]:
@@ -196,13 +198,24 @@ class _Tuning:
             task=kind, noise=noise, goal=config.goal, algorithm=self.method.term,
             steps=len(best.places), grid=tuple(float(f"{level:.6g}") for level in best.levels()),
             chosen_by=ChosenBy(
-                command=f"undiffuse tune {config.task} --noise {config.noise:g} --calls {config.calls} "
-                f"--algorithm {config.algorithm} --size {config.size}",
+                command=_command(config),
                 date=datetime.date.today().isoformat(),
                 data=", ".join(Path(entry).name for entry in config.data),
                 pictures=gain.n, figures=figures,
             ),
         )  # fmt: skip
+
+
+def _command(config: TuneConfig) -> str:
+    """One line for a POSIX shell that searches the same again: what differs from the defaults."""
+    words = ["undiffuse", "tune", config.task]
+    for name, field in TuneConfig.model_fields.items():
+        value = getattr(config, name)
+        if name in ("task", "device") or value == field.default:
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            words += ["--" + name.replace("_", "-"), str(one)]
+    return shlex.join(words)
 
 
 class _Scores:

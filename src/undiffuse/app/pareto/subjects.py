@@ -16,6 +16,7 @@ from undiffuse.config.pareto import ParetoConfig
 from undiffuse.config.train import DistilConfig, TrainConfig, read_train
 
 SUFFIX = ".safetensors"
+DEEPEST = 32  # stages of a chain: 2^32 steps
 SHOWN = 5  # files passed over that are told one by one
 
 
@@ -144,18 +145,34 @@ def _teachers(config: ParetoConfig, students: Sequence[Subject]) -> Generator[Ev
                 found[told.sha256] = replace(here, role="teacher")
             continue
         try:
-            opened = _network(open_prior(told.teacher))
+            opened, learned = _network(open_prior(told.teacher)), told
+            for _ in range(DEEPEST):  # of stages that are not among the students the teacher's teacher
+                if opened.sha256 != learned.sha256:
+                    yield Note(
+                        f"the teacher '{learned.teacher}' has changed since {student.label} learned from it"
+                    )
+                before = _lesson_of(opened.name)
+                if before is None:
+                    break
+                opened, learned = _network(open_prior(before.teacher)), before
         except ValueError as error:
             yield Note(f"the teacher of {student.label} is left out: {error}; give it with --teacher")
             continue
-        if opened.sha256 != told.sha256:
-            yield Note(f"the teacher '{told.teacher}' has changed since {student.label} learned from it")
-        found[told.sha256] = Subject("", opened, "teacher")
+        if learned.sha256 not in found:
+            place = Path(opened.name)
+            label = visible(place.resolve().parent.name) if place.name == PRIOR else ""
+            found[learned.sha256] = Subject(label, opened, "teacher")
     return list(found.values())
 
 
 def _lesson(student: Subject) -> DistilConfig | None:
-    config = trained(Path(student.opened.name))
+    return _lesson_of(student.opened.name)
+
+
+def _lesson_of(name: str) -> DistilConfig | None:
+    """What the run of these weights was told, a folder or the file in it."""
+    place = Path(name)
+    config = trained(place.parent if place.name == PRIOR else place)
     return None if config is None else config.distil
 
 

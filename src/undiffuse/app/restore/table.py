@@ -12,8 +12,9 @@ from undiffuse.core.images import replace_file
 
 TABLE = "metrics.csv"
 SETTINGS = ["image", "degrade", "noise", "prior", "label", "guidance", "algorithm", "steps", "draws", "seed"]
+OPTIONS = "options"  # of the algorithm; a table of an earlier version has none
 QUALITY = ["psnr", "ssim", "ms_ssim", "lpips", "spectrum"]
-COLUMNS = [*SETTINGS, *QUALITY, *(f"saved_{name}" for name in QUALITY)]
+COLUMNS = [*SETTINGS, OPTIONS, *QUALITY, *(f"saved_{name}" for name in QUALITY)]
 COLUMNS += ["psnr_pinv", "psnr_degraded", "coverage90", "residual", "verdict", "seconds"]
 FORMATS = {"noise": ".5g", "guidance": "g", "residual": ".5g", "seconds": ".2f"}
 
@@ -48,6 +49,7 @@ def row(result: Restored, name: str | None = None) -> dict[str, Any]:
         "steps": len(result.method.sigmas) - 1,
         "draws": config.draws,
         "seed": config.seed,
+        OPTIONS: result.method.options,
         **result.metrics,
         "residual": result.certificate.ratio,
         "verdict": result.certificate.verdict,
@@ -60,6 +62,8 @@ def as_text(row: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in COLUMNS:
         value = row.get(name)
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{key}={value[key]}" for key in value)
         form = FORMATS.get(name, ".4f" if isinstance(value, float) else "")
         found[name] = "" if value is None else format(value, form)
     return found
@@ -69,8 +73,11 @@ def append_metrics(path: Path, result: Restored) -> Path:
     """Add the result's row to the table; a row of the same picture and settings is replaced."""
     new = as_text(row(result))
     with alone(path.parent):
-        rows = [old for old in read_table(path) if any(old[k] != new[k] for k in SETTINGS)]
-        return write_table(path, [*rows, new])
+        return write_table(path, [*(old for old in read_table(path) if not _same(old, new)), new])
+
+
+def _same(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
+    return all(old[k] == new[k] for k in SETTINGS) and old.get(OPTIONS) in (None, "", new[OPTIONS])
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, str]]) -> Path:

@@ -136,6 +136,12 @@ def choose(config: RestoreConfig, problem: Problem, opened: Opened) -> Method:
         chosen = _chosen(config, problem, opened)
     name, first, given = parse_term(chosen.algorithm)
     own = {option: getattr(config, option) for option in ("eta", "eta_b")}
+    for option, value in own.items():
+        if value is not None and config.algorithm != "auto" and option in given:
+            raise ValueError(
+                f"--{option.replace('_', '-')} {value:g} beside {option}={given[option]} of --algorithm; leave one of "
+                "them out"
+            )
     given |= {option: str(value) for option, value in own.items() if value is not None}
     entry = RESTORERS[name]
     method = plan_method(entry, from_term(entry, first, given), opened, problem, chosen.steps, chosen.grid)
@@ -172,8 +178,8 @@ def _chosen(config: RestoreConfig, problem: Problem, opened: Opened) -> Choice:
             "tune one for it"
         )
     one, made_for = config.goal == "psnr" and config.draws == 1, opened.config and opened.config.made_for
-    if isinstance(problem.A, Jpeg) and one:
-        return Choice("dpir", config.steps or 20)
+    if isinstance(problem.A, Jpeg):
+        return Choice("dpir" if one else "diffpir", config.steps or 20)
     if not isinstance(problem.A, LinearOperator):
         return Choice("daps", config.steps or 50)
     if isinstance(
