@@ -34,7 +34,7 @@ def _put_in_order(file: BinaryIO) -> None:
     """The entries of the header by name: the library writes them as they fall, and equal files are to be equal."""
     size = int.from_bytes(file.read(8), "little")
     header = json.loads(file.read(size))
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     if len(text) <= size:
         file.seek(8)

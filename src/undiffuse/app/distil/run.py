@@ -85,10 +85,8 @@ def _check(plan: Plan, resume: bool) -> None:
 def _check_chain(plan: Plan) -> None:
     """ValueError where a student that is there learned from one that would be another now."""
     there = [stage for stage in plan.stages if (plan.out / stage.name / CONFIG).exists()]
-    if (
-        not there or plan.config.method == "match"
-    ):  # students of a size learn from the teacher, each for itself
-        return
+    if not there or plan.config.method == "match":
+        return  # students of a size learn from the teacher, each for itself
     last = there[-1].name
     for stage in plan.stages[: plan.stages.index(there[-1])]:
         if stage not in there:

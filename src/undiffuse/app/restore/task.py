@@ -78,10 +78,8 @@ def prepare(config: RestoreConfig, priors: Priors, make: Build = operator) -> Ta
     shape = measurement.problem.A.in_shape
     name = _chosen_prior(config, measurement.problem, priors)
     opened = _known(config, name, priors)
-    plain = (
-        {"precision": "fp32"} if config.prior == "auto" and name == CLOSED else {}
-    )  # as `open_asked` has it
-    config = config.model_copy(update={"prior": name, **plain})
+    precision = "fp32" if config.prior == "auto" and name == CLOSED else config.precision  # as `open_asked`
+    config = config.model_copy(update={"prior": name, "precision": precision})
     label = check_prior(config, opened)
     in_windows(opened, denoiser(opened), shape, config.window)  # refuses what the prior cannot take
     return Task(config, opened, label, measurement, choose(config, measurement.problem, opened))

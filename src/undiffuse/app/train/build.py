@@ -2,6 +2,7 @@
 
 import fnmatch
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from undiffuse.training import (
 from undiffuse.training.loop import Recipe, rates
 from undiffuse.training.muon import named
 
+SHOWN = 10  # classes that are named
 FILLED_IN = ("in_channels", "out_channels", "num_classes", "null_class", "learned_variance", "told", "size")
 
 
@@ -113,9 +115,10 @@ def build(config: TrainConfig) -> Pieces:
 def _mark(training: Subset, held_out: Subset, classes: tuple[str, ...] | None) -> str:
     """What a run that goes on must find again: how many, of which classes, and who is on which side."""
     sides = ("to train on", training), ("to validate", held_out)
-    order = hashlib.sha256("|".join(",".join(map(str, side.indices)) for _, side in sides).encode())
+    told = [",".join(map(str, side.indices)) for _, side in sides] + list(classes or ())
     counts = ", ".join(f"{len(side)} {name}" for name, side in sides)
-    return f"{counts}, classes {', '.join(classes or ('none',))}, order {order.hexdigest()[:8]}"
+    names = "no classes" if classes is None else f"{len(classes)} classes: {', '.join(classes[:SHOWN])}"
+    return f"{counts}, {names}; {hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]}"
 
 
 def _held(config: TrainConfig, held_out: Subset, left_out: Skips) -> Held:
