@@ -13,8 +13,8 @@ from undiffuse.registry import PRIORS, RESTORERS
 from undiffuse.restore import Problem, measure, start
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.04])
-@pytest.mark.parametrize("quality", [10, 50])
+@pytest.mark.parametrize("noise", [0.0, 0.04, 0.2])
+@pytest.mark.parametrize("quality", [10, 50, 95])
 def test_an_answer_is_better_than_what_was_stored(quality, noise):
     """With the closed-form prior of photographs; without noise it compresses to the very same picture."""
     x = photograph(64, 96)[None]

@@ -71,18 +71,15 @@ class Jpeg(Operator):
         return self._picture(_within(self._coefficients(x), self._coefficients(y).round()), x)
 
     def estimate(self, x: Tensor, y: Tensor, variance: Tensor, sigma_y: float) -> Tensor:
-        """The mean of a Gaussian around x of this variance, given y = A(.) + sigma_y n, within the steps of y.
+        """The mean of a Gaussian around x of this variance, given y = A(.) + sigma_y n.
 
         Rounding counts as noise of variance step^2 / 12 in each coefficient, that of a uniform error; the colours as
-        if their transform were orthonormal.
+        if their transform were orthonormal. Without noise y tells the steps, and the mean is kept within them.
         """
-        stored, known = (
-            self._coefficients(y).round(),
-            (self.tables / 127.5)[:, None, None] ** 2 / 12 + sigma_y**2,
-        )
-        share = variance / (variance + known)
-        found = self._coefficients(x)
-        return self._picture(_within(found + share * (stored - found), stored), x)
+        found, data = self._coefficients(x), self._coefficients(y)
+        known = (self.tables / 127.5)[:, None, None] ** 2 / 12 + sigma_y**2
+        mean = found + variance / (variance + known) * (data - found)
+        return self._picture(mean if sigma_y > 0 else _within(mean, data.round()), x)
 
     def _coefficients(self, x: Tensor) -> Tensor:
         """(B, C, rows, columns, 8, 8) in steps of the tables."""

@@ -89,8 +89,8 @@ def dpir(
     An estimate that aims at fidelity, not a draw from the posterior: details that the data does not determine are
     smooth. On a white Gaussian prior it is within 0.12 posterior deviations of the posterior's mean at noise up to
     0.2, and exact without noise (tests/restore/test_bias.py). ValueError for a degradation that is not linear,
-    JPEG apart: there z is `Jpeg.estimate`, rounding being noise of step^2 / 12 in each coefficient that stays within
-    its step, and the start is the picture as it was stored.
+    JPEG apart: there z is `Jpeg.estimate`, rounding being noise of step^2 / 12 in each coefficient, and the
+    start is the picture as it was stored.
 
     z in closed form with an SVD. Without one conjugate gradient goes on from the z before. Noise makes z the mean of a
     Gaussian posterior, whose deviations are the scale of what the answer can mean: the search stops at an error of
