@@ -97,7 +97,9 @@ def test_what_a_jpeg_leaves_open(channels, size):
     assert (found - x).square().sum() < (other - x).square().sum()
     sure = A.estimate(x, y, torch.tensor(1e-12), 0.0)
     assert torch.allclose(sure, A.nearest(x, y), atol=1e-6)
-    assert torch.allclose(A.estimate(other, y, torch.tensor(1e9), 0.0), y, atol=1e-6)
+    assert torch.allclose(
+        A.estimate(other, y, torch.tensor(1e9), 0.0), y, atol=1e-4
+    )  # 0.499 of a step, at the edge
     steps = (A.tables / 127.5) ** 2 / 12  # of rounding: as much noise again halves the share of the data
     half = A.estimate(found, y, steps.mean().expand(()), 0.0)
     assert 0 < (half - found).norm() < (y - found).norm()
