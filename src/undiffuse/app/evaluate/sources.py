@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import undiffuse.data  # noqa: F401 (fills the registry)
 from undiffuse.app.evaluate.files import WIDEST
 from undiffuse.config import from_term, parse_term
 from undiffuse.core.images import to_bytes

@@ -74,7 +74,7 @@ def run_folder(config: RestoreConfig) -> Iterator[Event]:
         todo = [n for n in names if n in owners or not _done(work.manifest, config, n, mark, references)]
         if kept := len(names) - len(todo):
             yield Note(f"{kept} are restored already")
-        groups = _groups(_tasks(config, owners, todo, priors, work.seen), device)
+        groups = _groups(_tasks(config, owners, todo, references, priors, work.seen), device)
         for event in engine(config, groups, priors, device, len(todo)):
             if isinstance(event, Solved):
                 for number in range(len(event.tasks)):
@@ -119,11 +119,12 @@ def _tasks(
     config: RestoreConfig,
     owners: dict[str, str],
     todo: list[str],
+    references: "_References",
     priors: Priors,
     seen: dict[str, dict[str, Any]],
 ) -> Iterator[Task | Failed]:
     """Pictures made ready, one after another, or what is wrong with them. `seen`: filled with what was read."""
-    references, make = _References(config.reference), lru_cache(maxsize=BUILT)(operator)
+    make = lru_cache(maxsize=BUILT)(operator)
     for name in todo:
         try:
             if name in owners:
