@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from undiffuse.core.noise import SeededNoise, image_seed, image_seeds, slerp
+from undiffuse.core.noise import START, WORDS, SeededNoise, generator, image_seed, image_seeds, slerp
 
 LIKE = torch.zeros(4, 3, 5, 6)
 
@@ -37,6 +37,29 @@ def test_is_standard_normal():
     draws = SeededNoise([0])(torch.zeros(1, 1, 256, 256, dtype=torch.float64))
     assert draws.dtype == torch.float64
     assert draws.mean().abs() < 0.016 and (draws.std() - 1).abs() < 0.012
+
+
+@pytest.mark.parametrize("seed", [3, 2**32 - 1, 2**32, 2**63 - 1, -1, -(2**63), 2**64 - 5])
+def test_every_bit_of_a_seed_counts(seed):
+    """torch's own seeding takes the lower 32 bits. 4096 draws agree by chance in one of them at most."""
+    like = torch.zeros(1, 4096, dtype=torch.float64)
+    first = SeededNoise([seed])(like)
+    assert torch.equal(SeededNoise([seed])(like), first)
+    assert abs(first.mean()) < 5 / 64 and abs(first.std() - 1) < 5 / 90  # five deviations of either
+    for other in (seed ^ 2**32, seed ^ 2**40, seed ^ 2**62, seed ^ 1):
+        second = SeededNoise([other])(like)
+        assert (first * second).mean().abs() < 5 / 64
+
+
+def test_where_the_state_of_torch_begins():
+    """The words that torch makes of a seed (Knuth's recurrence) are where ours are written."""
+    words = [5]
+    for i in range(1, 624):
+        words.append((1812433253 * (words[-1] ^ words[-1] >> 30) + i) % 2**32)
+    state = torch.Generator().manual_seed(5).get_state()[START : START + 8 * WORDS]
+    assert state.view(torch.int64).tolist() == words
+    with pytest.raises(ValueError, match="expected a number of 64 bits"):
+        generator(2**64)
 
 
 def test_batch_must_fit():

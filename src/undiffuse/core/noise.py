@@ -3,8 +3,11 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+
+WORDS, START = 624, 24  # of torch's state, and the byte at which they begin (CPUGeneratorImpl.cpp)
 
 
 class SeededNoise:
@@ -16,7 +19,7 @@ class SeededNoise:
     """
 
     def __init__(self, seeds: Iterable[int]):
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._generators = [generator(seed) for seed in seeds]
 
     def __len__(self) -> int:
         return len(self._generators)
@@ -26,6 +29,25 @@ class SeededNoise:
             raise ValueError(f"a batch of {like.shape[0]} images needs as many seeds, not {len(self)}")
         draws = [torch.randn(like.shape[1:], generator=g, dtype=like.dtype) for g in self._generators]
         return torch.stack(draws).to(like.device)
+
+
+def generator(seed: int) -> torch.Generator:
+    """A CPU generator of which all 64 bits of the seed count.
+
+    torch's own seeding reads the lower 32: of 50,000 pictures two are then the same with a chance of one in four. Seeds
+    that need no more are as torch takes them; for others the 624 words of its Mersenne twister (Matsumoto and Nishimura
+    1998) are SHAKE-256 of the seed. ValueError for a seed beyond 64 bits.
+    """
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"seed {seed}; expected a number of 64 bits")
+    found = torch.Generator()
+    if 0 <= seed < 2**32:
+        return found.manual_seed(seed)
+    state = found.manual_seed(0).get_state()
+    digest = hashlib.shake_256((seed % 2**64).to_bytes(8, "little")).digest(4 * WORDS)
+    words = np.frombuffer(digest, "<u4").astype("<u8")  # a word of 32 bits lies in 64
+    state[START : START + 8 * WORDS] = torch.frombuffer(bytearray(words.tobytes()), dtype=torch.uint8)
+    return found.set_state(state)
 
 
 def image_seed(seed: int, name: str, draw: int = 0) -> int:
