@@ -56,6 +56,7 @@ def registries():
 def desk(tmp_path, monkeypatch):
     """A folder with the files that the documents name."""
     write(photograph(64, 96), tmp_path / "photo.jpg")
+    write(photograph(64, 96), tmp_path / "old.jpg")
     write(photograph(96, 96), tmp_path / "blurred.png")
     write(blurred(photograph(256, 256)), tmp_path / "old.png")
     scratches = np.full((64, 96), 255, np.uint8)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from tests.pictures import photograph
 from undiffuse.app import restore as app
@@ -75,6 +75,36 @@ def test_a_jpeg_is_undone_without_counting_its_loss_twice(undiffuse, tmp_path):
     assert done.code == 0 and "JPEG's rounding counted" not in done.err and "dpir" in done.err
     metrics = json.loads((tmp_path / "o/old.json").read_text())["metrics"]
     assert metrics["psnr"] > metrics["psnr_degraded"] + 0.5
+
+
+def test_results_have_the_colour_profile_of_the_picture(undiffuse, tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    write(photograph(32, 32), tmp_path / "a.png", profile=profile)
+    given = ["restore", tmp_path / "a.png", "--degrade", "sr2", "--prior", "photo-gaussian"]
+    assert undiffuse(*given, "--out", tmp_path / "o").code == 0
+    for kind in ("restored", "degraded", "original"):
+        assert Image.open(tmp_path / f"o/a_{kind}.png").info["icc_profile"] == profile
+
+
+def test_a_jpeg_tells_how_it_was_compressed(undiffuse, tmp_path):
+    """As a telephone stores it: colours halved, lying on its side; what is stored again is the file."""
+    clean = photograph(96, 128)
+    write(clean, tmp_path / "clean.png")
+    lying, exif = as_image(clean).rotate(90, expand=True), Image.Exif()
+    exif[274] = 6
+    lying.save(tmp_path / "old.jpg", quality=60, subsampling=2, exif=exif)
+    given = ["--measured", "--degrade", "jpeg", "--reference", tmp_path / "clean.png"]
+    done = undiffuse("restore", tmp_path / "old.jpg", *given, "--out", tmp_path / "o")
+    assert done.code == 0 and "compressed as by jpeg:like=" in done.err and "4 calls" in done.err
+    record = json.loads((tmp_path / "o/old.json").read_text())
+    assert record["metrics"]["psnr"] > record["metrics"]["psnr_degraded"] + 0.5
+    assert record["certificate"]["verdict"] in ("consistent", "close")
+    as_image(clean).save(tmp_path / "plain.jpg", quality=60, subsampling=2)
+    dry = undiffuse("restore", tmp_path / "plain.jpg", *given, "--dry-run")
+    assert dry.code == 0 and "compressed as by jpeg:quality=60,subsampling=420" in dry.err
+    for degrade in ("jpeg", "jpeg . blur:gaussian"):
+        refused = undiffuse("restore", tmp_path / "clean.png", "--measured", "--degrade", degrade)
+        assert refused.code == 2 and "does not tell how it was compressed" in refused.err
 
 
 def test_a_dry_run_refuses_what_a_run_would(undiffuse, photo, tmp_path):

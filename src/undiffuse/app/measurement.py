@@ -12,15 +12,18 @@ from torch import Tensor
 from undiffuse.app.blind import told, unblind
 from undiffuse.config import RestoreConfig, from_term, parse_term
 from undiffuse.core.images import Picture, read
+from undiffuse.core.jpeg import INTO_RGB
 from undiffuse.core.noise import SeededNoise, image_seed
 from undiffuse.operators.base import LinearOperator, Operator, Shape
 from undiffuse.operators.build import build, parse
+from undiffuse.operators.jpeg import as_text
 from undiffuse.registry import OPERATORS, RESTORERS
 from undiffuse.restore import BlurEstimate, Problem, diagnose, estimate_sigma, measure
 
 MAX_PIXELS, MAX_CHANNELS = 100_000_000, 64  # of a clean picture: a slip of the pen must not fill the memory
 LEAST_NOISE = 1e-6  # ten roundings of a float32 picture
 HALF = 0.5  # of a picture: a mask that keeps less may be the wrong way round
+DECODED = 0.25  # relative error of the level of a decoder's rounding, to which clamped pixels add
 LEAST_SIDE = 16  # of a measurement that is looked at
 OF_DRAWS = {"deviation", "q05", "q50", "q95"}  # files that there are of two draws or more
 SIMULATED = "--noise auto estimates the noise of a --measured picture; a simulation needs a number"
@@ -38,6 +41,7 @@ class Measurement:
     notes: tuple[str, ...]
     config: RestoreConfig  # as asked for, with an estimated blur and its noise filled in
     blind: BlurEstimate | None = None
+    profile: bytes | None = None  # ICC, of the input file: results are written with it
 
 
 class Build(Protocol):
@@ -100,7 +104,9 @@ def _simulated(config: RestoreConfig, make: Build) -> Measurement:
     sigma_y = 2 * (config.noise or 0.0)  # quoted in [0, 1], used in [-1, 1]
     noise = SeededNoise([image_seed(config.seed, config.image.stem, MEASUREMENT)])
     y = measure(A, x, sigma_y, noise)
-    return Measurement(Problem(A, y, sigma_y), x, 0.0, picture.levels, picture.notes, config)
+    return Measurement(
+        Problem(A, y, sigma_y), x, 0.0, picture.levels, picture.notes, config, None, picture.profile
+    )
 
 
 def _measured(config: RestoreConfig, make: Build) -> Measurement:
@@ -110,6 +116,10 @@ def _measured(config: RestoreConfig, make: Build) -> Measurement:
     if config.blind:
         config, estimate = _unblinded(config, picture)
         notes.append(told(estimate))
+    stored = _as_stored(config, picture)
+    if stored.degrade != config.degrade:
+        notes.append(f"compressed as by {stored.degrade.split(' . ')[0]}, which is undone")
+    config = stored
     shape = clean_shape(config.degrade, config.size, y)
     A = make(config.degrade, tuple(shape), y.dtype)
     if len(A.out_shape) < 3 and y.shape[1:] == (*[1] * (3 - len(A.out_shape)), *A.out_shape):
@@ -146,7 +156,8 @@ def _measured(config: RestoreConfig, make: Build) -> Measurement:
         low, high = estimate.sigma_interval
         error = max(error, (high - low) / (2 * sigma)) if sigma > 0 else error
     told_of = tuple(notes)
-    return Measurement(Problem(A, y, sigma_y), reference, error, picture.levels, told_of, config, estimate)
+    problem, profile = Problem(A, y, sigma_y), picture.profile
+    return Measurement(problem, reference, error, picture.levels, told_of, config, estimate, profile)
 
 
 def _unblinded(config: RestoreConfig, picture: Picture) -> tuple[RestoreConfig, BlurEstimate]:
@@ -161,6 +172,21 @@ def _unblinded(config: RestoreConfig, picture: Picture) -> tuple[RestoreConfig, 
     return config.model_copy(update={"degrade": degrade, "noise": noise, "blind": False}), estimate
 
 
+def _as_stored(config: RestoreConfig, picture: Picture) -> RestoreConfig:
+    """The same with the compression of the file where `jpeg` came last and nothing is said of it."""
+    text, *before = config.degrade.split(" . ")
+    last = parse(text)[0]
+    if last.name != "jpeg" or any(value is not None for value in last.options.values()):
+        return config
+    if picture.jpeg is None:
+        raise ValueError(
+            f"'{config.image}' does not tell how it was compressed; expected a JPEG, grey or Y Cb Cr; say how, as in "
+            "jpeg:quality=75,subsampling=420"
+        )
+    told = as_text(picture.jpeg.tables) or f"jpeg:like={config.image}"
+    return config.model_copy(update={"degrade": " . ".join([told, *before])})
+
+
 def files(degrade: str) -> list[Path]:
     """The kernels, masks and matrices that a degradation reads."""
     values = [value for term in parse(degrade) for value in term.options.values()]
@@ -172,15 +198,19 @@ def _noise_level(
 ) -> tuple[float, float, float]:
     """sigma in [-1, 1] units, its relative error, and the deviation of the rounding, which may be part of sigma."""
     given = 2 * config.noise if isinstance(config.noise, float) else None
+    undone = parse(config.degrade)[0].name == "jpeg"  # what it made of noise is in the picture
     if y.ndim != 4 or min(y.shape[2:]) < LEAST_SIDE:  # coefficients, or too small to look at
         if given is None:
-            given = estimate_sigma(y[0])  # says why not
+            given = 0.0 if undone else estimate_sigma(y[0])  # which says why not
         return given, 0.05, picture.quantum / math.sqrt(12)
     support = None if A.support is None else A.support.expand(A.out_shape)
-    found = diagnose(y[0], quantum=picture.quantum, sigma=given, support=support)
+    after = 0.0 if undone and given is None else given
+    found = diagnose(y[0], quantum=picture.quantum, sigma=after, support=support)
     notes += found.lines()
-    stored = picture.jpeg is not None and not any(term.name == "jpeg" for term in parse(config.degrade))
-    lost = picture.jpeg.level if picture.jpeg is not None and stored else 0.0  # else it is what is undone
+    if undone and given is None:  # a decoder rounds Y, Cb and Cr, and then R, G and B
+        decoder = found.rounding * math.sqrt(sum(INTO_RGB)) if A.in_shape[0] == 3 else 0.0
+        return decoder, DECODED, found.rounding
+    lost = picture.jpeg.level if picture.jpeg is not None and not undone else 0.0
     if given is not None:
         if lost > 2 * given:
             notes.append(

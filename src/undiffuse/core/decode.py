@@ -53,6 +53,7 @@ class Raster:
     orientation: int = 1  # EXIF, 1 to 8
     notes: tuple[str, ...] = ()
     jpeg: Tables | None = None  # how its coefficients were rounded
+    profile: bytes | None = None  # ICC, as it lies in the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,8 @@ def _png(file: BinaryIO, limits: Limits) -> Raster:
         values = values // (255 // levels)  # it was spread over 0..255
     orientation, notes = _orientation(image)
     alpha = "straight" if values.shape[2] in (2, 4) else None
-    return Raster(values, levels, alpha, False, orientation, _frames(image) + notes)
+    frames = _frames(image)
+    return Raster(values, levels, alpha, False, orientation, frames + notes, profile=_profile(image))
 
 
 def _png_header(data: bytes) -> tuple[int, int, int, int]:
@@ -200,9 +202,13 @@ def _from_pillow(image: Image.Image) -> Raster:
     values = np.asarray(plain)
     values = values.reshape(*values.shape[:2], -1)
     alpha = "straight" if plain.mode in ("LA", "RGBA") else None
-    return Raster(
-        values, 1 if plain.mode == "1" else 255, alpha, plain.mode == "CMYK", orientation, notes + more
-    )
+    levels, notes = 1 if plain.mode == "1" else 255, notes + more
+    return Raster(values, levels, alpha, plain.mode == "CMYK", orientation, notes, profile=_profile(image))
+
+
+def _profile(image: Image.Image) -> bytes | None:
+    found = image.info.get("icc_profile")
+    return found if isinstance(found, bytes) else None
 
 
 def _frames(image: Image.Image) -> tuple[str, ...]:
@@ -250,7 +256,9 @@ def _tiff(file: BinaryIO, limits: Limits) -> Raster:
     extra = page.extrasamples[-1] if page.extrasamples else 0
     alpha: Alpha | None = {1: "premultiplied", 2: "straight"}.get(int(extra))  # type: ignore[assignment]
     orientation = int(page.tags.valueof(274, 1))
-    return Raster(values, levels, alpha, photometric == 5, orientation, notes)
+    profile = page.tags.valueof(34675)
+    profile = profile if isinstance(profile, bytes) else None
+    return Raster(values, levels, alpha, photometric == 5, orientation, notes, profile=profile)
 
 
 def _tiff_values(page: Any, file: BinaryIO, limits: Limits) -> Array:

@@ -1,6 +1,8 @@
 """Pictures in and out: the only place that knows 255. Inside the package an image is (C, H, W) in [-1, 1]."""
 
 import os
+import struct
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -19,6 +21,7 @@ from undiffuse.core.replacing import replacing
 
 PathLike = str | os.PathLike[str]
 
+LONGEST_PROFILE = 2**22  # bytes; printers' tables are the longest, and are not of RGB
 _HUGE = 1e9  # no measurement of something in [0, 1]; its products and doubles still fit float32
 
 
@@ -30,6 +33,9 @@ class Picture:
     levels: int | None  # 255, 65535, less for fewer bits; None for float input
     notes: tuple[str, ...] = ()  # in words that a user reads
     jpeg: Rounding | None = None  # of a JPEG that was read as measured
+    profile: bytes | None = (
+        None  # ICC: which colours the numbers mean, for `write`; nothing here is converted
+    )
 
     @property
     def quantum(self) -> float:
@@ -115,13 +121,23 @@ def _picture(raster: Raster, measured: bool) -> Picture:
         notes += ("turned by its EXIF orientation",)
         values = _turned(values, raster.orientation)
     pixels = torch.as_tensor(np.ascontiguousarray(np.moveaxis(values, 2, 0)))
-    return Picture(pixels.mul_(2).sub_(1), raster.levels, notes, _rounding(raster) if measured else None)
+    profile = raster.profile if _of_channels(raster.profile) == len(pixels) else None
+    rounded_by = _rounding(raster) if measured else None
+    return Picture(pixels.mul_(2).sub_(1), raster.levels, notes, rounded_by, profile)
+
+
+def _of_channels(profile: bytes | None) -> int | None:
+    """How many channels a profile is for, by its header (ICC.1:2022, 7.2.6). None for others than grey and RGB."""
+    kinds = {b"RGB ": 3, b"GRAY": 1}
+    return None if profile is None or len(profile) > LONGEST_PROFILE else kinds.get(profile[16:20])
 
 
 def _rounding(raster: Raster) -> Rounding | None:
-    found = None if raster.jpeg is None else rounding(raster.values, raster.jpeg)
-    turned = found is not None and 5 <= raster.orientation <= 8
-    return replace(found, left=found.left.T) if found is not None and turned else found
+    if raster.jpeg is None:
+        return None
+    orientation = raster.orientation if 2 <= raster.orientation <= 8 else 1
+    found = rounding(raster.values, replace(raster.jpeg, orientation=orientation))
+    return replace(found, left=found.left.T) if found is not None and orientation >= 5 else found
 
 
 def _check_floats(values: NDArray[np.float32], measured: bool) -> tuple[str, ...]:
@@ -145,12 +161,13 @@ def _turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
     return values[::rows, ::columns]
 
 
-def write(pixels: Tensor, path: PathLike, *, levels: int | None = 255) -> None:
+def write(pixels: Tensor, path: PathLike, *, levels: int | None = 255, profile: bytes | None = None) -> None:
     """Write (C, H, W) in [-1, 1] in the format of the suffix: .png .jpg .jpeg .webp .tif .tiff .npy.
 
     Values are clamped and rounded half up to `levels`: 255, or 65535 for PNG and TIFF. None stores float32 in
     [0, 1] without clamping, in TIFF. .npy is always that, as (H, W, C), whatever the levels. JPEG has quality
-    95 and 4:4:4. WebP is lossless, and has no grey: one channel comes back as three.
+    95 and 4:4:4. WebP is lossless, and has no grey: one channel comes back as three. profile: the ICC profile that the
+    numbers were read with; left out where it is for other channels, and in .npy.
 
     An existing file is replaced, in one move when the new one is complete; if that fails, it stays as it was.
     ValueError for a suffix, number of channels or levels that the format cannot hold, for NaN, and for a
@@ -161,7 +178,8 @@ def write(pixels: Tensor, path: PathLike, *, levels: int | None = 255) -> None:
         raise ValueError(_one_line(f"{path}: unknown suffix '{suffix}'; choose from {', '.join(_ENCODERS)}"))
     try:
         _check_pixels(pixels, suffix, levels)
-        data = _ENCODERS[suffix](pixels.detach().cpu(), levels)
+        profile = profile if _of_channels(profile) == pixels.shape[0] else None
+        data = _ENCODERS[suffix](pixels.detach().cpu(), levels, profile)
     except Exception as error:  # encoders have limits of their own: WebP ends at 16383 pixels
         shape = tuple(pixels.shape)
         raise ValueError(_one_line(f"{path}: cannot write an image of shape {shape}: {error}")) from error
@@ -208,30 +226,37 @@ def _floats(pixels: Tensor) -> NDArray[np.float32]:
     return np.ascontiguousarray(to_unit(pixels.to(torch.float64)).float().permute(1, 2, 0).numpy())
 
 
-def _png(pixels: Tensor, levels: int | None) -> bytes:
+def _png(pixels: Tensor, levels: int | None, profile: bytes | None) -> bytes:
     if levels == 255:
-        return _pillow_bytes(_quantised(pixels, 255), "PNG")
+        return _pillow_bytes(_quantised(pixels, 255), "PNG", icc_profile=profile)
     from imagecodecs import png_encode  # Pillow cannot write 16 bits of RGB
 
-    return bytes(png_encode(_quantised(pixels, 65535)))
+    data = bytes(png_encode(_quantised(pixels, 65535)))
+    if profile is None:
+        return data
+    chunk = b"iCCPICC\0\0" + zlib.compress(profile)  # a name and a method before it (PNG 1.2, 4.2.2.4)
+    head = len(b"\x89PNG\r\n\x1a\n") + 25  # signature and IHDR, which it has to follow
+    length, check = struct.pack(">I", len(chunk) - 4), struct.pack(">I", zlib.crc32(chunk))
+    return data[:head] + length + chunk + check + data[head:]
 
 
-def _jpeg(pixels: Tensor, levels: int | None) -> bytes:
-    return _pillow_bytes(_quantised(pixels, 255), "JPEG", quality=95, subsampling=0)
+def _jpeg(pixels: Tensor, levels: int | None, profile: bytes | None) -> bytes:
+    return _pillow_bytes(_quantised(pixels, 255), "JPEG", quality=95, subsampling=0, icc_profile=profile)
 
 
-def _webp(pixels: Tensor, levels: int | None) -> bytes:
-    return _pillow_bytes(_quantised(pixels, 255), "WEBP", lossless=True)
+def _webp(pixels: Tensor, levels: int | None, profile: bytes | None) -> bytes:
+    kept = profile if pixels.shape[0] == 3 else None  # grey becomes three channels
+    return _pillow_bytes(_quantised(pixels, 255), "WEBP", lossless=True, icc_profile=kept)
 
 
 def _pillow_bytes(values: NDArray[np.uint8], kind: str, **options: Any) -> bytes:
     image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
     with BytesIO() as out:
-        image.save(out, kind, **options)
+        image.save(out, kind, **{name: value for name, value in options.items() if value is not None})
         return out.getvalue()
 
 
-def _tiff(pixels: Tensor, levels: int | None) -> bytes:
+def _tiff(pixels: Tensor, levels: int | None, profile: bytes | None) -> bytes:
     from tifffile import imwrite
 
     values = _floats(pixels) if levels is None else _quantised(pixels, levels)
@@ -240,12 +265,13 @@ def _tiff(pixels: Tensor, levels: int | None) -> bytes:
         values = values[..., 0] if values.shape[2] == 1 else values
         planar = None if values.ndim == 2 else "contig"
         imwrite(
-            out, values, photometric=photometric, planarconfig=planar, metadata=None, compression="deflate"
-        )
+            out, values, photometric=photometric, planarconfig=planar, metadata=None, compression="deflate",
+            iccprofile=profile,
+        )  # fmt: skip
         return out.getvalue()
 
 
-def _npy(pixels: Tensor, levels: int | None) -> bytes:
+def _npy(pixels: Tensor, levels: int | None, profile: bytes | None) -> bytes:
     return _npy_bytes(_floats(pixels))
 
 
@@ -255,7 +281,7 @@ def _npy_bytes(values: NDArray[Any]) -> bytes:
         return out.getvalue()
 
 
-_ENCODERS: dict[str, Callable[[Tensor, int | None], bytes]] = {
+_ENCODERS: dict[str, Callable[[Tensor, int | None, bytes | None], bytes]] = {
     ".png": _png,
     ".jpg": _jpeg,
     ".jpeg": _jpeg,

@@ -20,6 +20,7 @@ class Tables:
     """How a JPEG was rounded: for each component its 8 x 8 steps, and rows and columns a sample stands for."""
 
     components: tuple[tuple[Array, int, int], ...]  # one, grey, or three, Y Cb Cr
+    orientation: int = 1  # EXIF: how it is turned to be seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Rounding:
 
     level: float  # of white noise that is as strong in the frequencies that are left, in units of [-1, 1]
     left: Array  # (8, 8), rows first: share of the blocks whose coefficient of grey was not rounded to 0
+    tables: Tables
 
 
 def rounding(values: Array, tables: Tables) -> Rounding | None:
@@ -50,7 +52,7 @@ def rounding(values: Array, tables: Tables) -> Rounding | None:
         power = (kept * steps.astype(np.float64) ** 2 / 12).sum()
         variance += INTO_RGB[k] * float(power / max(left.sum(), 1))
     assert left is not None
-    return Rounding(variance**0.5 * 2 / 255, left)
+    return Rounding(variance**0.5 * 2 / 255, left, tables)
 
 
 def _middle(values: Array) -> Array:

@@ -8,8 +8,9 @@ from undiffuse.operators.convolution import Convolution
 from undiffuse.operators.dense import Matrix
 from undiffuse.operators.fourier import CircularBlur
 from undiffuse.operators.hadamard import Hadamard, PaddedHadamard, fwht
+from undiffuse.operators.jpeg import Jpeg
 from undiffuse.operators.kronecker import Kronecker
-from undiffuse.operators.nonlinear import Clip, Gamma, Jpeg
+from undiffuse.operators.nonlinear import Clip, Gamma
 from undiffuse.operators.pixel import Identity, Inpaint
 from undiffuse.operators.proximal import Fit, Proximal, proximal
 from undiffuse.operators.solve import conjugate_gradient

@@ -6,10 +6,9 @@ from pydantic import Field
 from torch import Tensor
 
 from undiffuse.core.state import Denoise, Noise, State, Step, renoise
-from undiffuse.operators.nonlinear import Jpeg
-from undiffuse.operators.proximal import proximal
 from undiffuse.registry import RESTORERS
-from undiffuse.restore.problem import Problem, linear
+from undiffuse.restore.data_step import data_step
+from undiffuse.restore.problem import Problem
 
 WIDTH = 0.5  # deviation of images: no estimate is off by more
 
@@ -45,18 +44,11 @@ def diffpir(
     0.001). Not a posterior sampler. Closed form with an SVD, conjugate gradient without. ValueError for a
     non-linear degradation, JPEG apart, where z is `Jpeg.estimate`.
     """
-    A, y, sigma_y = problem.A, problem.y, problem.sigma_y
-    fit = None if isinstance(A, Jpeg) else proximal(linear(problem, "diffpir"), y)
-
-    def nearer(x0: Tensor, precision: Tensor) -> Tensor:
-        if isinstance(A, Jpeg):
-            return A.estimate(x0, y, 1 / precision, sigma_y)
-        assert fit is not None
-        return fit(x0, sigma_y**2 * precision)
+    nearer = data_step(problem, "diffpir")
 
     def step(state: State, sigma_next: Tensor) -> State:
         x0 = denoise(state.x, state.sigma)
-        fitted = nearer(x0, lam * (1 / state.sigma**2 + 1 / WIDTH**2))
+        fitted = nearer(x0, 1 / (lam * (1 / state.sigma**2 + 1 / WIDTH**2)))
         eps = (state.x - fitted) / state.sigma
         return State(renoise(fitted, eps, sigma_next, zeta**0.5, noise), sigma_next, fitted)
 

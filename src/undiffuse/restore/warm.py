@@ -7,7 +7,7 @@ from torch import Tensor
 
 from undiffuse.core.grids import exponential
 from undiffuse.core.state import Noise, State
-from undiffuse.operators.nonlinear import Jpeg
+from undiffuse.operators.jpeg import Jpeg
 from undiffuse.registry import PRIORS
 from undiffuse.restore.exact import exact
 from undiffuse.restore.problem import Problem

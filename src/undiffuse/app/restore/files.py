@@ -51,9 +51,15 @@ def save(result: Restored, stem: Path, kinds: tuple[str, ...]) -> Iterator[Path]
     """Write STEM_restored.png and what else there is of `kinds`; each file is whole or not there."""
     depth = result.measurement.levels
     levels = 65535 if depth is None or depth > 255 else 255
+    colours = result.measurement.profile
     for kind, pixels in _pictures(result).items():
         if kind.startswith("draw") and "draws" in kinds or kind in kinds:
-            yield _written(pixels, stem.with_name(f"{stem.name}_{kind}"), levels)
+            yield _written(
+                pixels,
+                stem.with_name(f"{stem.name}_{kind}"),
+                levels,
+                None if kind == "deviation" else colours,
+            )
     if "y" in kinds:
         shape = (*[1] * (3 - result.y.ndim), *result.y.shape)  # what is no picture, as one of one channel
         yield _written(result.y.reshape(shape), stem.with_name(f"{stem.name}_y"), None)
@@ -78,9 +84,9 @@ def _pictures(result: Restored) -> dict[str, Tensor]:
     return pictures | {f"draw{number:03}": draw for number, draw in enumerate(result.draws)}
 
 
-def _written(pixels: Tensor, stem: Path, levels: int | None) -> Path:
+def _written(pixels: Tensor, stem: Path, levels: int | None, profile: bytes | None = None) -> Path:
     """PNG where it can hold the picture, else TIFF; .npy for measurements, which are not clamped."""
     suffix = ".npy" if levels is None else ".png" if pixels.shape[0] in (1, 3) else ".tif"
     path = stem.with_name(stem.name + suffix)
-    write(pixels, path, levels=levels or 255)
+    write(pixels, path, levels=levels or 255, profile=profile)
     return path

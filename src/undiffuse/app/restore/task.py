@@ -23,10 +23,11 @@ from undiffuse.core.noise import image_seed
 from undiffuse.core.state import Denoise
 from undiffuse.metrics import LPIPS, open_lpips
 from undiffuse.operators.base import LinearOperator, SVDOperator
-from undiffuse.operators.nonlinear import Jpeg
+from undiffuse.operators.jpeg import Jpeg
 from undiffuse.priors import StationaryGaussian
 from undiffuse.registry import RESTORERS
 from undiffuse.restore import Problem
+from undiffuse.restore.dpir import levels_of_loss
 
 NETWORK, QUICK, CLOSED = "photo", "photo-fast", "photo-gaussian"  # what the prior `auto` may be
 Priors = dict[str, Opened]  # those a run has opened, by the name they were asked for
@@ -141,8 +142,10 @@ def choose(config: RestoreConfig, problem: Problem, opened: Opened) -> Method:
                 "them out"
             )
     given |= {option: str(value) for option, value in own.items() if value is not None}
-    entry = RESTORERS[name]
-    method = plan_method(entry, from_term(entry, first, given), opened, problem, chosen.steps, chosen.grid)
+    entry, grid = RESTORERS[name], chosen.grid
+    if name == "dpir" and grid is None and isinstance(problem.A, Jpeg):
+        grid = levels_of_loss(chosen.steps, problem.A.loss(problem.y))[:-1].tolist()
+    method = plan_method(entry, from_term(entry, first, given), opened, problem, chosen.steps, grid)
     if config.draws > 1 and entry.facts.get("deterministic"):
         raise ValueError(
             f"--draws {config.draws} with {entry.name}, whose draws are all the same; use ddrm or diffpir"
@@ -177,7 +180,7 @@ def _chosen(config: RestoreConfig, problem: Problem, opened: Opened) -> Choice:
         )
     one, made_for = config.goal == "psnr" and config.draws == 1, opened.config and opened.config.made_for
     if isinstance(problem.A, Jpeg):
-        return Choice("dpir" if one else "diffpir", config.steps or 20)
+        return Choice("dpir", config.steps or 4) if one else Choice("diffpir", config.steps or 20)
     if not isinstance(problem.A, LinearOperator):
         return Choice("daps", config.steps or 50)
     if isinstance(

@@ -1,0 +1,311 @@
+"""JPEG compression: by a quality, or as a file was stored."""
+
+import math
+from typing import Annotated, Literal, cast
+
+import numpy as np
+import pydantic
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from undiffuse.core.dct import dct, idct
+from undiffuse.core.images import read
+from undiffuse.core.jpeg import BLOCK, INTO_RGB, TO_YCC, Tables
+from undiffuse.operators.base import Operator, Shape
+from undiffuse.registry import OPERATORS
+
+# ITU-T T.81 (1992), tables K.1 and K.2
+LUMINANCE = [
+    [16, 11, 10, 16, 24, 40, 51, 61],
+    [12, 12, 14, 19, 26, 58, 60, 55],
+    [14, 13, 16, 24, 40, 57, 69, 56],
+    [14, 17, 22, 29, 51, 87, 80, 62],
+    [18, 22, 37, 56, 68, 109, 103, 77],
+    [24, 35, 55, 64, 81, 104, 113, 92],
+    [49, 64, 78, 87, 103, 121, 120, 101],
+    [72, 92, 95, 98, 112, 100, 103, 99],
+]
+CHROMINANCE = [
+    [17, 18, 24, 47, 99, 99, 99, 99],
+    [18, 21, 26, 66, 99, 99, 99, 99],
+    [24, 26, 56, 99, 99, 99, 99, 99],
+    [47, 66, 99, 99, 99, 99, 99, 99],
+    *[[99] * 8] * 4,
+]
+QUALITY = 10  # unless told
+INSIDE = 0.499  # of a step to either side: not at its edge, where rounding to even would store another number
+ROUNDS = 2  # of taking what was clamped from what is stored; more change next to nothing
+FLAT = 1e-2  # limits over which a Gaussian hardly changes, so that their middle is closer than float32's mean
+SURE = 3.0  # deviations of the noise in half a step that tells what was stored
+Subsampling = Literal["444", "422", "440", "420"]
+SAMPLES: dict[Subsampling, tuple[int, int]] = {"444": (1, 1), "422": (1, 2), "440": (2, 1), "420": (2, 2)}
+
+
+def tables_of(quality: int, subsampling: Subsampling, channels: int) -> Tables:
+    """Those of the Independent JPEG Group's library for a quality of 1 to 100."""
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    steps = [((np.array(base) * scale + 50) // 100).clip(1, 255) for base in (LUMINANCE, CHROMINANCE)]
+    colour = (steps[1], *SAMPLES[subsampling])
+    return Tables(((steps[0], 1, 1), colour, colour) if channels == 3 else ((steps[0], 1, 1),))
+
+
+def as_text(tables: Tables) -> str | None:
+    """`jpeg:quality=Q,subsampling=S` where that is how a file was stored, and it is not turned; else None."""
+    channels = len(tables.components)
+    for kind in SAMPLES if channels == 3 else SAMPLES.keys() & {"444"}:
+        for quality in range(1, 101):
+            if _equal(tables, tables_of(quality, kind, channels)):
+                return f"jpeg:quality={quality},subsampling={kind}"
+    return None
+
+
+def _equal(a: Tables, b: Tables) -> bool:
+    parts = zip(a.components, b.components, strict=True)
+    same = all(np.array_equal(x[0], y[0]) and x[1:] == y[1:] for x, y in parts)
+    return same and a.orientation == b.orientation
+
+
+class Jpeg(Operator):
+    """Baseline JPEG (ITU-T T.81, JFIF 1.02), stored and read again. Not linear; no noise of its own.
+
+    Y, Cb, Cr; means over the pixels of a sample where colours have fewer; 8 x 8 cosine transforms divided by steps,
+    rounded, multiplied. A decoder draws halved colours out by the weights 3/4 and 1/4, as the Independent JPEG Group's
+    library does unless told; components, and then the picture, are clamped to 0 to 255. Rounding passes gradients
+    through unchanged (straight-through, Bengio et al. 2013). The 8-bit roundings of a codec before and after it are
+    left out. Sizes that blocks do not divide are extended by their last row and column. x and y are as
+    `tables.orientation` turns them; blocks lie in the file as it is stored.
+    """
+
+    steps: Tensor
+    basis: Tensor
+    colour: Tensor
+    back: Tensor
+
+    def __init__(self, shape: Shape, tables: Tables):
+        super().__init__(shape, shape)
+        if shape[0] not in (1, 3):
+            raise ValueError(f"JPEG of {shape[0]} channels; it stores 1 or 3")
+        if shape[0] != len(tables.components):
+            raise ValueError(
+                f"a JPEG of {len(tables.components)} channels for a picture of {shape[0]}; they must be the same"
+            )
+        self.samples = tuple((rows, columns) for _, rows, columns in tables.components)
+        self.orientation = tables.orientation
+        steps = np.stack([steps for steps, _, _ in tables.components])
+        colour = torch.as_tensor(TO_YCC if shape[0] == 3 else np.eye(1))
+        self.register_buffer("steps", torch.as_tensor(steps, dtype=torch.float64))  # (C, 8, 8)
+        self.register_buffer("basis", dct(torch.eye(BLOCK, dtype=torch.float64), 0))
+        self.register_buffer("colour", colour)
+        self.register_buffer("back", torch.inverse(colour))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compressed and decompressed, clamped to [-1, 1]."""
+        x = self._as_stored(x)
+        stored = [found + (found.round() - found).detach() for found in self._encoded(x)]
+        samples = [self._samples(k, found, x).clamp(-128, 127) for k, found in enumerate(stored)]
+        return self._as_seen(self._drawn_out(samples, x)).clamp(-1, 1)
+
+    def unclamped(self, y: Tensor) -> Tensor:
+        """y as it was before the decoder clamped it, as far as the steps of its coefficients tell."""
+        given = found = self._as_stored(y)
+        for _ in range(ROUNDS):
+            samples = [self._samples(k, data.round(), given) for k, data in enumerate(self._decoded(found))]
+            beyond = self._drawn_out(samples, given)
+            found = torch.where(given >= 1, beyond.clamp(min=1), given)
+            found = torch.where(given <= -1, beyond.clamp(max=-1), found)
+        return self._as_seen(found)
+
+    def nearest(self, x: Tensor, y: Tensor, sigma_y: float = 0.0) -> Tensor:
+        """The picture next to x, in the coefficients, of those that are stored as y is: each in its step around y's.
+
+        Coefficients whose step the noise of y may hide stay as they are.
+        """
+        x, y = self._as_stored(x), self._as_stored(y)
+        moves: list[Tensor] = []
+        for k, (found, data) in enumerate(zip(self._encoded(x), self._decoded(y), strict=True)):
+            stored = data.round()
+            within = found.clamp(stored - INSIDE, stored + INSIDE)
+            moves.append(torch.where(self._told(k, sigma_y), within - found, 0))
+        return self._moved(x, moves)
+
+    def estimate(self, x: Tensor, y: Tensor, variance: Tensor, sigma_y: float) -> Tensor:
+        """The mean of a Gaussian around x of this variance, given y = A(.) + sigma_y n; the colours as if orthonormal.
+
+        Where a coefficient of y tells its step, the mean of the Gaussian's part within it. Where the noise hides the
+        step, rounding counts as noise of variance step^2 / 12, that of a uniform error.
+        """
+        x, y = self._as_stored(x), self._as_stored(y)
+        moves: list[Tensor] = []
+        for k, (found, data) in enumerate(zip(self._encoded(x), self._decoded(y), strict=True)):
+            prior = (
+                variance.reshape(-1, 1, 1, 1, 1) / math.prod(self.samples[k]) / (self.steps[k] / 127.5) ** 2
+            )
+            known = 1 / 12 + self._noise(k, sigma_y) ** 2  # all in steps
+            guess = found + prior / (prior + known) * (data - found)
+            mean = truncated(found, prior.sqrt(), data.round() - INSIDE, data.round() + INSIDE)
+            moves.append(torch.where(self._told(k, sigma_y), mean, guess) - found)
+        return self._moved(x, moves)
+
+    def loss(self, y: Tensor) -> float:
+        """The root mean square error that was made in storing y, as its coefficients let expect, for pictures alike.
+
+        Those of a photograph follow a Laplacian (Lam and Goodman 2000). The share p of a frequency that is not stored
+        as 0 tells its width b, in steps: p = exp(-1 / 2b). The others have an error of variance step^2 / 12, and these
+        have lost what a Laplacian has within half a step. Detail that halved colours never had is not counted.
+        """
+        total = 0.0
+        for data, steps, weight in zip(self._decoded(self._as_stored(y)), self.steps, INTO_RGB, strict=False):
+            p = (data.abs() > 0.5).double().mean((0, 1, 2)).clamp(1e-9, 0.99)
+            b = -0.5 / p.log()
+            lost = 2 * b**2 - p * (0.25 + b + 2 * b**2) + p / 12
+            total += weight * float((lost * (steps / 127.5) ** 2).mean())
+        return total**0.5
+
+    def _noise(self, k: int, sigma_y: float) -> Tensor:
+        """Deviation of a component's coefficients, in steps, (8, 8): a sample is a mean over pixels."""
+        return sigma_y * 127.5 / self.steps[k] / math.prod(self.samples[k]) ** 0.5
+
+    def _told(self, k: int, sigma_y: float) -> Tensor:
+        """Whether noise leaves no doubt of what was stored."""
+        return SURE * self._noise(k, sigma_y) < 0.5
+
+    def _encoded(self, x: Tensor) -> list[Tensor]:
+        """Of each component (B, rows, columns, 8, 8), in steps."""
+        return [self._coefficients(k, means) for k, means in enumerate(self._means(x))]
+
+    def _decoded(self, y: Tensor) -> list[Tensor]:
+        """The same of a picture that a decoder made: what it did to draw the colours out is undone."""
+        found: list[Tensor] = []
+        for k, means in enumerate(self._means(y)):
+            samples = self.samples[k]
+            height, width = _sampled(y, samples)
+            sharp = _gathered(means[..., :height, :width], samples)
+            more = (0, means.shape[-1] - width, 0, means.shape[-2] - height)
+            found.append(self._coefficients(k, pad(sharp[:, None], more, mode="replicate")[:, 0]))
+        return found
+
+    def _means(self, x: Tensor) -> list[Tensor]:
+        """Of each component (B, H, W), whole blocks, over the pixels of a sample, in levels around 0."""
+        planes: list[Tensor] = []
+        for (rows, columns), weights in zip(self.samples, self.colour, strict=True):
+            *_, height, width = x.shape
+            more = (0, -width % (BLOCK * columns), 0, -height % (BLOCK * rows))
+            levels = torch.einsum("c,bchw->bhw", weights, pad(x, more, mode="replicate") * 127.5)
+            down, across = levels.shape[1] // rows, levels.shape[2] // columns
+            planes.append(levels.reshape(-1, down, rows, across, columns).mean((2, 4)))
+        return [planes[0] - 0.5, *planes[1:]]  # 0 is 127.5, and the middle of a file 128
+
+    def _coefficients(self, k: int, plane: Tensor) -> Tensor:
+        down, across = plane.shape[1] // BLOCK, plane.shape[2] // BLOCK
+        blocks = plane.reshape(-1, down, BLOCK, across, BLOCK).transpose(2, 3)
+        return self.basis @ blocks @ self.basis.mT / self.steps[k]
+
+    def _samples(self, k: int, coefficients: Tensor, like: Tensor) -> Tensor:
+        """The inverse of `_coefficients`, without what lies beyond the picture: (B, H, W)."""
+        blocks = self.basis.mT @ (coefficients * self.steps[k]) @ self.basis
+        height, width = _sampled(like, self.samples[k])
+        return blocks.transpose(2, 3).flatten(3).flatten(1, 2)[:, :height, :width]
+
+    def _drawn_out(self, planes: list[Tensor], like: Tensor) -> Tensor:
+        """Samples to pixels, in [-1, 1]: halved colours smoothly, others repeated."""
+        levels: list[Tensor] = []
+        for plane, samples in zip(planes, self.samples, strict=True):
+            mode = "bilinear" if max(samples) <= 2 else "nearest"
+            pixels = interpolate(plane[:, None], scale_factor=samples, mode=mode)
+            levels.append(pixels[..., : like.shape[-2], : like.shape[-1]])
+        levels[0] = levels[0] + 128
+        return torch.einsum("dc,bchw->bdhw", self.back, torch.cat(levels, 1)) / 127.5 - 1
+
+    def _moved(self, x: Tensor, moves: list[Tensor]) -> Tensor:
+        """x and, with each sample, all its pixels moved, as seen."""
+        *_, height, width = x.shape
+        planes: list[Tensor] = []
+        for k, (move, (rows, columns)) in enumerate(zip(moves, self.samples, strict=True)):
+            samples = self._samples(k, move, x)
+            pixels = samples.repeat_interleave(rows, 1).repeat_interleave(columns, 2)
+            planes.append(pixels[:, :height, :width])
+        return self._as_seen(x + torch.einsum("dc,bchw->bdhw", self.back, torch.stack(planes, 1)) / 127.5)
+
+    def _as_stored(self, x: Tensor) -> Tensor:
+        x = x.flip(_flips(self.orientation))
+        return x.mT if self.orientation >= 5 else x
+
+    def _as_seen(self, x: Tensor) -> Tensor:
+        return (x.mT if self.orientation >= 5 else x).flip(_flips(self.orientation))
+
+
+def _flips(orientation: int) -> list[int]:
+    """The axes that are turned round to see a picture, after an exchange from 5 on (EXIF 2.32, tag 274)."""
+    rows, columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return [axis for axis, turned in ((-2, rows), (-1, columns)) if turned]
+
+
+def _sampled(x: Tensor, samples: tuple[int, int]) -> tuple[int, int]:
+    """How many samples a picture has, down and across."""
+    return -(-x.shape[-2] // samples[0]), -(-x.shape[-1] // samples[1])
+
+
+def _gathered(means: Tensor, samples: tuple[int, int]) -> Tensor:
+    """From the means of drawn-out pixels to the samples that they were drawn from.
+
+    Each is 3/4 of its sample and 1/8 of both neighbours, itself at an edge: 3/4 + cos(pi k / N) / 4 in cosines.
+    """
+    if max(samples) > 2:
+        return means
+    for dim, factor in ((-2, samples[0]), (-1, samples[1])):
+        if factor == 2:
+            n = means.shape[dim]
+            k = torch.arange(n, dtype=means.dtype, device=means.device)
+            share = 0.75 + 0.25 * torch.cos(torch.pi * k / n)
+            means = idct(dct(means, dim) / (share[:, None] if dim == -2 else share), dim)
+    return means
+
+
+def truncated(mean: Tensor, deviation: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The mean of a Gaussian's part between two limits: m + s (phi(a) - phi(b)) / (Phi(b) - Phi(a)).
+
+    By the scaled complementary error function, so that far tails keep their digits: a limit that is far beyond is met
+    from inside, and limits close together give their middle.
+    """
+    a, b = (low - mean) / deviation, (high - mean) / deviation
+    sign = torch.where(a + b < 0, -1.0, 1.0)  # the mirror image, if most of it lies below
+    a, b = torch.where(sign > 0, a, -b), torch.where(sign > 0, b, -a)
+    between = (a - b) * (a + b) / 2  # ln phi(b) / phi(a), by which all is divided
+    inside = -torch.expm1(between) / (_mills(a) - torch.exp(between) * _mills(b))
+    inside = torch.where((b - a) * (1 + a.abs()) < FLAT, (a + b) / 2, inside)
+    return mean + deviation * sign * torch.maximum(torch.minimum(inside, b), a)
+
+
+def _mills(t: Tensor) -> Tensor:
+    """(1 - Phi(t)) / phi(t)."""
+    scaled = cast(Tensor, torch.special.erfcx(t / math.sqrt(2)))  # pyright: ignore[reportUnknownMemberType]
+    return math.sqrt(math.pi / 2) * scaled
+
+
+@OPERATORS.register("jpeg", summary="JPEG compression", example="jpeg:quality=10")
+def jpeg(
+    shape: Shape,
+    /,
+    *,
+    quality: Annotated[
+        int | None, pydantic.Field(ge=1, le=100, description=f"as libjpeg counts it; {QUALITY} unless told")
+    ] = None,
+    subsampling: Annotated[
+        Subsampling | None, pydantic.Field(description="of the colours: 444, all of them, unless told")
+    ] = None,
+    like: Annotated[
+        str | None, pydantic.Field(description="a JPEG whose steps, colours and turn are taken instead")
+    ] = None,
+) -> Jpeg:
+    """Baseline JPEG of grey or colour images. A measured JPEG needs no option: its file tells."""
+    if like is None:
+        return Jpeg(shape, tables_of(quality or QUALITY, subsampling or "444", shape[0]))
+    if quality is not None or subsampling is not None:
+        raise ValueError(f"like='{like}' tells quality and subsampling; leave them out, or like")
+    found = read(like, measured=True).jpeg
+    if found is None:
+        raise ValueError(
+            f"like='{like}' does not tell; expected a JPEG of 8 x 8 pixels or more, grey or Y Cb Cr"
+        )
+    return Jpeg(shape, found.tables)

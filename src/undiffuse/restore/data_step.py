@@ -1,0 +1,67 @@
+"""The data step of methods that take turns: from the prior's estimate to the mean of what the data leaves of it."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from undiffuse.operators.jpeg import Jpeg
+from undiffuse.operators.proximal import Fit, proximal
+from undiffuse.restore.problem import Problem, linear
+
+LEFT = 0.03  # of the answer's own deviations: the error that a search may leave
+
+
+class DataStep(Protocol):
+    """For one measurement. x: (B, C, H, W); variance > 0, () or (B, 1, 1, 1): of the error of x, taken for white."""
+
+    def __call__(self, x: Tensor, variance: Tensor, /) -> Tensor:
+        """argmin_z |y - A z|^2 / sigma_y^2 + |z - x|^2 / variance, the mean of a Gaussian around x, given y."""
+        ...
+
+    def near(self, x: Tensor, variance: Tensor, before: Fit | None = None, /) -> Fit:
+        """The same up to 0.03 of its deviations, if it has to be searched for; the search goes on from `before`."""
+        ...
+
+    def kept(self, x: Tensor, /) -> Tensor:
+        """The picture next to x that what is free of noise in the data allows."""
+        ...
+
+
+def data_step(problem: Problem, algorithm: str) -> DataStep:
+    """ValueError for a degradation that is neither linear nor JPEG."""
+    return _Stored(problem) if isinstance(problem.A, Jpeg) else _Linear(problem, algorithm)
+
+
+class _Linear:
+    """In closed form with an SVD, by conjugate gradient without. Without noise it is the projection on the data."""
+
+    def __init__(self, problem: Problem, algorithm: str):
+        self.fit, self.sigma_y = proximal(linear(problem, algorithm), problem.y), problem.sigma_y
+
+    def __call__(self, x: Tensor, variance: Tensor, /) -> Tensor:
+        return self.fit(x, self.sigma_y**2 / variance)
+
+    def near(self, x: Tensor, variance: Tensor, before: Fit | None = None, /) -> Fit:
+        if self.sigma_y == 0:
+            return Fit(self.fit(x, 0.0))
+        return self.fit.near(x, self.sigma_y**2 / variance, x.new_tensor(LEFT * self.sigma_y), before)
+
+    def kept(self, x: Tensor, /) -> Tensor:
+        return self.fit(x, 0.0) if self.sigma_y == 0 else x
+
+
+class _Stored:
+    """Coefficient by coefficient: `Jpeg.estimate`."""
+
+    def __init__(self, problem: Problem):
+        assert isinstance(problem.A, Jpeg)
+        self.A, self.y, self.sigma_y = problem.A, problem.A.unclamped(problem.y), problem.sigma_y
+
+    def __call__(self, x: Tensor, variance: Tensor, /) -> Tensor:
+        return self.A.estimate(x, self.y, variance, self.sigma_y)
+
+    def near(self, x: Tensor, variance: Tensor, before: Fit | None = None, /) -> Fit:
+        return Fit(self(x, variance))
+
+    def kept(self, x: Tensor, /) -> Tensor:
+        return self.A.nearest(x, self.y, self.sigma_y)
