@@ -17,6 +17,7 @@ from undiffuse import cli
 from undiffuse.checkpoints import NoisyClassifierConfig, save_classifier
 from undiffuse.contracts.operator import check
 from undiffuse.contracts.restorer import IsotropicGaussian, run
+from undiffuse.contracts.step import step_contract
 from undiffuse.core.images import write
 from undiffuse.core.noise import SeededNoise
 from undiffuse.metrics.inception import Inception
@@ -204,6 +205,7 @@ def test_recipes(registries):
     assert (fade(x) - problem.y).abs().mean() < problem.y.abs().mean()
     prior = IsotropicGaussian(photograph(9, 12)[None].double(), 0.1)
     step = SAMPLERS["ab2"](prior, SeededNoise([0]))
+    step_contract(SAMPLERS["ab2"])
     from undiffuse.core import karras, last, sample
 
     start = 80 * SeededNoise([0])(prior.mean)

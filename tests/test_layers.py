@@ -7,6 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "undiffuse"
 EVERYTHING = {
+    "options",
     "registry",
     "config",
     "core",
@@ -27,8 +28,9 @@ EVERYTHING = {
     "distil",
 }
 MAY_IMPORT: dict[str, set[str]] = {
-    "registry": set(),
-    "config": {"registry"},
+    "options": set(),
+    "registry": {"options"},
+    "config": {"options", "registry"},
     "core": set(),
     "data": {"core", "registry"},
     "metrics": set(),

@@ -2,7 +2,7 @@
 
 A factory is registered with `@TABLE.register(name, ...)`. In its signature, what stands before `/` is a
 runtime object, what stands after `*` is an option: the command line, configurations and reports read the
-options from there (`config.options`).
+options from there (`options`), and a call from Python is held to the same ranges and choices.
 """
 
 import difflib
@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from undiffuse.options import checked
 
 PLUGIN_GROUP = "undiffuse.plugins"
 
@@ -46,6 +48,7 @@ class Registry:
         """Decorator: enter a factory under `name`. `summary` is a line for lists, `example` what a user types."""
 
         def enter(factory: Any) -> Any:
+            factory = checked(name, factory)
             self._add(Entry(name, factory, summary, example, facts=facts))
             return factory
 

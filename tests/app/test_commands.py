@@ -23,6 +23,15 @@ def wrong(shape, /):
 """
 
 
+MIXED = """def __init__(self, a, b):
+        import torch
+
+        super().__init__(a, b)
+        self.m = torch.eye(8, dtype=torch.float64).flip(0) + 1
+
+"""
+
+
 @pytest.fixture
 def forget():
     """Take out of the registry what a test put in."""
@@ -89,6 +98,21 @@ def test_check_operator(undiffuse, name):
     assert done.code == 0 and "FAILED" not in done.out
     for word in ("adjoint", "SVD", "pseudo-inverse", "gain", "direct"):
         assert word in done.out
+
+
+def test_a_chain_is_checked_as_far_as_its_search_comes(undiffuse):
+    """The least singular values of a blur that is sampled are out of reach of 500 steps: a fact, not a fault."""
+    done = undiffuse("check", "operator", "inp:box . blur:gaussian,std=2 . sr2", "--size", "32x32")
+    assert done.code == 0 and "FAILED" not in done.out and "pseudo-inverse" in done.out
+
+
+def test_a_tensor_that_is_no_buffer_fails_its_check(undiffuse, tmp_path, forget):
+    text = PLUGIN.replace("NAME", "plain_tensor").replace("def forward", MIXED + "    def forward")
+    text = text.replace("x.flip(-1) * 2", "x @ self.m").replace("return y\n", "return y @ self.m.mT\n")
+    (tmp_path / "mine.py").write_text(text)
+    done = undiffuse("check", "operator", "plain_tensor", "--size", "9x8", "--plugin", tmp_path / "mine.py")
+    failed = [line for line in done.out.splitlines() if "FAILED" in line]
+    assert done.code == 1 and len(failed) == 1 and failed[0].startswith("float32")
 
 
 def test_demo(undiffuse, tmp_path):

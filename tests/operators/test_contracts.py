@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from undiffuse.config import validated
-from undiffuse.contracts.operator import EXACT, check, close, images
+from undiffuse.contracts.operator import EXACT, check, distance, images
 from undiffuse.registry import OPERATORS
 
 SHAPES = [(1, 9, 13), (3, 16, 12), (4, 8, 8)]
@@ -50,4 +50,4 @@ def test_contract(name, options, shape, tmp_path):
     check(operator)
     if "direct" in OPERATORS[name].facts:
         x, given = images(operator, seed=4), validated(OPERATORS[name], options)
-        close(operator(x), OPERATORS[name].facts["direct"](x, **given), EXACT)
+        assert distance(operator(x), OPERATORS[name].facts["direct"](x, **given)) < EXACT

@@ -1,5 +1,7 @@
 """Networks as denoisers: from the network that a closed form implies, each scaling gives it back."""
 
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -94,6 +96,14 @@ def test_contract(name):
     x0 = 0.5 * torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         denoiser.denoiser_contract(prior, x0)
+
+
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_travels_to_another_process(name):
+    prior = Prior(Tame(), scalings.told(NETS[name][0], 2.0), channels=3)
+    x, sigma = torch.randn(2, *SHAPE), torch.tensor(0.3)
+    with torch.no_grad():
+        assert torch.equal(pickle.loads(pickle.dumps(prior))(x, sigma), prior(x, sigma))
 
 
 @pytest.mark.parametrize("name", ["eps", "v", "edm", "flow"])

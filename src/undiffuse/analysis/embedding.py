@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 FIRST = 50  # principal components that t-SNE and UMAP see (van der Maaten and Hinton 2008, sec. 4.2 take 30)
-MISSING = "--embed {} needs the package {}; run `pip install 'undiffuse[analyse]'`, or use --embed pca"
+MISSING = "--embed {} needs the package {}; install it with pip, or use --embed pca"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,9 @@
 """Options of registered factories, and what each command is told, validated."""
 
-from undiffuse.config.options import (
+from undiffuse.config.restore import RestoreConfig
+from undiffuse.config.sample import SampleConfig
+from undiffuse.config.train import TrainConfig
+from undiffuse.options import (
     Options,
     describe,
     explain,
@@ -9,9 +12,6 @@ from undiffuse.config.options import (
     parse_term,
     validated,
 )
-from undiffuse.config.restore import RestoreConfig
-from undiffuse.config.sample import SampleConfig
-from undiffuse.config.train import TrainConfig
 
 __all__ = [
     "Options",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.config.options import Options, Precision
+from undiffuse.options import Options, Precision
 
 CONTINUES = r"\s*\w+\s*="  # an item that begins so is an option of the name before it
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.config.options import Options, Precision
+from undiffuse.options import Options, Precision
 
 Count = Annotated[int, pydantic.Field(ge=1, le=100_000)]
 

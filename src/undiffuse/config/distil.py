@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.config.options import Options
 from undiffuse.config.train import Positive
+from undiffuse.options import Options
 
 Share = Annotated[float, pydantic.Field(gt=0, le=1)]  # of the teacher's parameters
 Steps = Annotated[int, pydantic.Field(ge=1, le=10_000)]  # of sampling: twice as many fit in a configuration

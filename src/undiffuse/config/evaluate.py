@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.config.options import Options
+from undiffuse.options import Options
 
 Metric = Literal["fid", "kid", "prdc", "is"]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.config.options import Options
+from undiffuse.options import Options
 
 SAMPLE = "sample"  # the task that is no degradation
 Calls = Annotated[int, pydantic.Field(ge=1, le=100_000)]

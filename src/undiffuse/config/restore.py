@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.config.options import Options, Precision
+from undiffuse.options import Options, Precision
 
 Kind = Literal[
     "restored", "degraded", "original", "deviation", "q05", "q50", "q95", "draws", "y", "sheet", "record"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from undiffuse.config.options import Options, Precision
+from undiffuse.options import Options, Precision
 
 Grid = Literal["karras", "timesteps", "leading", "linspace"]  # all but karras: of the prior's own schedule
 BETWEEN = 8  # pictures of an interpolation

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from undiffuse.config.options import Options, explain
+from undiffuse.options import Options, explain
 
 LARGEST = 2**20  # bytes of a configuration
 

@@ -1,11 +1,12 @@
-"""What must hold for every degradation. Call `check(operator)`, or the single checks; plugins may import this
-too.
+"""What must hold for every degradation. Call `check(operator)`; `checks` yields one line a property.
 
-Tolerances are relative, for float64. A pseudo-inverse by conjugate gradient is as exact as its iteration: say
-how exact.
+Errors are relative, for float64, with random pictures. A pseudo-inverse by conjugate gradient is as exact as its
+iteration: say how exact.
 """
 
 import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,30 +14,56 @@ from torch import Tensor
 from undiffuse.operators import LinearOperator, Operator, SVDOperator
 
 EXACT = 1e-10  # float64 transforms of a few thousand pixels leave about 1e-14
+SINGLE = 1e-4  # of float32: sums over a few thousand pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One property: its error, and the limit it must stay under (None: a fact, not a test)."""
+
+    name: str
+    error: float
+    limit: float | None
+    meaning: str
+
+    @property
+    def passed(self) -> bool:
+        """A NaN does not pass."""
+        return self.limit is None or self.error <= self.limit
 
 
 def check(
     operator: Operator, *, tolerance: float = EXACT, solved: float | None = None, seed: int = 0
 ) -> None:
-    """All that applies. `tolerance` is for the maps, `solved` (default the same) for pinv and ridge."""
+    """AssertionError for the first of `checks` that fails."""
+    for one in checks(operator, tolerance=tolerance, solved=solved, seed=seed):
+        assert one.passed, f"{one.name}: error {one.error:.2e} > {one.limit:.0e} ({one.meaning})"
+
+
+def checks(
+    operator: Operator, *, tolerance: float = EXACT, solved: float | None = None, seed: int = 0
+) -> Iterator[Check]:
+    """All that apply. `tolerance` is for the maps, `solved` (default the same) for pinv and ridge."""
     solved = tolerance if solved is None else solved
     before = copy.deepcopy(operator.state_dict())
-    keeps_shapes(operator, seed)
-    rows_are_independent(operator, seed, tolerance)
+    yield _shapes(operator, seed)
+    yield _rows(operator, seed, tolerance)
     if isinstance(operator, LinearOperator):
-        is_linear(operator, seed, tolerance)
-        adjoint_is_adjoint(operator, seed, tolerance)
-        pinv_inverts(operator, seed, solved)
-        ridge_minimises(operator, seed, solved)
+        yield _linear(operator, seed, tolerance)
+        yield _adjoint(operator, seed, tolerance)
+        yield from _pinv(operator, seed, tolerance, solved)
+        yield from _ridge(operator, seed, solved)
     if isinstance(operator, SVDOperator):
-        svd_is_orthonormal(operator, seed, tolerance)
-        svd_is_the_operator(operator, seed, tolerance)
-    works_in_float32(operator, seed)
+        yield from _orthonormal(operator, seed, tolerance)
+        yield from _decomposition(operator, seed, tolerance)
+    yield _single(operator, seed)
     after = operator.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before), "the operator changed"
+    kept = all(torch.equal(before[name], after[name]) for name in before)
+    yield _true("unchanged", kept, "use leaves an operator as it was")
 
 
 def images(operator: Operator, seed: int, batch: int = 3) -> Tensor:
+    """Random x."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, *operator.in_shape, generator=generator, dtype=torch.float64)
 
@@ -47,103 +74,119 @@ def data(operator: Operator, seed: int, batch: int = 3) -> Tensor:
     return torch.randn(batch, *operator.out_shape, generator=generator, dtype=torch.float64)
 
 
-def close(a: Tensor, b: Tensor, tolerance: float, scale: Tensor | None = None) -> None:
+def distance(a: Tensor, b: Tensor, scale: Tensor | None = None) -> float:
+    """The largest difference, of the largest of b, or of `scale`."""
     size = max(float(b.abs().max() if scale is None else scale.abs().max()), 1e-30)
-    error = float((a - b).abs().max()) / size
-    assert error <= tolerance, f"relative error {error:.2e} > {tolerance:.0e}"
+    return float((a - b).abs().max()) / size
 
 
-def keeps_shapes(operator: Operator, seed: int) -> None:
+def _true(name: str, holds: bool, meaning: str) -> Check:
+    return Check(name, 0.0 if holds else 1.0, 0.0, meaning)
+
+
+def _shapes(operator: Operator, seed: int) -> Check:
     x = images(operator, seed)
     y = operator(x)
-    assert y.shape == (len(x), *operator.out_shape) and y.dtype == x.dtype
-    assert 0 < operator.measurements <= y[0].numel()
-    if operator.support is not None:
+    right = y.shape == (len(x), *operator.out_shape) and y.dtype == x.dtype
+    right = right and 0 < operator.measurements <= y[0].numel()
+    if right and operator.support is not None:
         support = operator.support.expand(operator.out_shape)
-        assert int(support.sum()) == operator.measurements
-        assert not y[:, support == 0].any(), "an entry outside the support is not zero"
+        right = int(support.sum()) == operator.measurements and not y[:, support == 0].any()
+    return _true("shapes", right, "A x is (B, *out_shape), of x's dtype, 0 where nothing is measured")
 
 
-def rows_are_independent(operator: Operator, seed: int, tolerance: float) -> None:
+def _rows(operator: Operator, seed: int, tolerance: float) -> Check:
     x = images(operator, seed)
     other = x.clone()
     other[1] = 5 * other[1].flip(-1)
-    close(operator(other)[[0, 2]], operator(x)[[0, 2]], tolerance)
-    close(operator(x[:1]), operator(x)[:1], tolerance)
+    error = distance(operator(other)[[0, 2]], operator(x)[[0, 2]])
+    error = max(error, distance(operator(x[:1]), operator(x)[:1]))
     if isinstance(operator, LinearOperator):
-        y = data(operator, seed)
-        close(operator.pinv(y[:1]), operator.pinv(y)[:1], max(tolerance, 1e-8))
+        y, tolerance = data(operator, seed), max(tolerance, 1e-8)
+        error = max(error, distance(operator.pinv(y[:1]), operator.pinv(y)[:1]))
+    return Check("batch", error, tolerance, "a picture's result does not depend on its neighbours")
 
 
-def is_linear(operator: LinearOperator, seed: int, tolerance: float) -> None:
+def _linear(operator: LinearOperator, seed: int, tolerance: float) -> Check:
     a, b = images(operator, seed), images(operator, seed + 7)
-    close(operator(2 * a - 3 * b), 2 * operator(a) - 3 * operator(b), tolerance)
+    error = distance(operator(2 * a - 3 * b), 2 * operator(a) - 3 * operator(b))
+    return Check("linear", error, tolerance, "A (2 a - 3 b) = 2 A a - 3 A b")
 
 
-def adjoint_is_adjoint(operator: LinearOperator, seed: int, tolerance: float) -> None:
+def _adjoint(operator: LinearOperator, seed: int, tolerance: float) -> Check:
     x, y = images(operator, seed), data(operator, seed)
     ax, aty = operator(x), operator.adjoint(y)
-    assert aty.shape == x.shape
+    if aty.shape != x.shape:
+        return _true("adjoint", False, "A^T y is of the shape of x")
     left, right = (ax * y).flatten(1).sum(1), (x * aty).flatten(1).sum(1)
-    close(left, right, tolerance, scale=ax.flatten(1).norm(dim=1) * y.flatten(1).norm(dim=1))
+    error = distance(left, right, ax.flatten(1).norm(dim=1) * y.flatten(1).norm(dim=1))
+    return Check("adjoint", error, tolerance, "<A x, y> = <x, A^T y>")
 
 
-def pinv_inverts(operator: LinearOperator, seed: int, tolerance: float) -> None:
-    """A A+ A = A, and A+ y has no part in the null space."""
+def _pinv(operator: LinearOperator, seed: int, tolerance: float, solved: float) -> Iterator[Check]:
     y = operator(images(operator, seed))
     x = operator.pinv(y)
-    close(operator(x), y, tolerance)
+    yield Check("pseudo-inverse", distance(operator(x), y), solved, "A A^+ A = A")
     if isinstance(operator, SVDOperator):
         c = operator.vt(x)
-        close(torch.where(operator.seen, 0, c), torch.zeros_like(c), tolerance, scale=c)
+        error = distance(torch.where(operator.seen, 0, c), torch.zeros_like(c), c)
     else:
         z = images(operator, seed + 3)
         null = z - operator.pinv(operator(z))
-        close((x * null).flatten(1).sum(1), torch.zeros(len(x)), tolerance, scale=x.flatten(1).norm(dim=1))
+        error = distance((x * null).flatten(1).sum(1), torch.zeros(len(x)), x.flatten(1).norm(dim=1))
+    yield Check("least norm", error, solved, "A^+ y has no part in the null space")
 
 
-def ridge_minimises(operator: LinearOperator, seed: int, tolerance: float) -> None:
+def _ridge(operator: LinearOperator, seed: int, solved: float) -> Iterator[Check]:
     x, y = images(operator, seed), data(operator, seed)
+    error = 0.0
     for lam in (0.3, torch.tensor([0.01, 0.3, 2.0], dtype=torch.float64).reshape(-1, 1, 1, 1)):
         z = operator.ridge(x, y, lam)
         gradient = operator.adjoint(operator(z) - y) + lam * (z - x)
-        close(gradient, torch.zeros_like(x), tolerance, scale=operator.adjoint(y).abs() + x.abs())
+        error = max(error, distance(gradient, torch.zeros_like(x), operator.adjoint(y).abs() + x.abs()))
+    yield Check("ridge", error, solved, "its gradient vanishes at the solution")
     limit = operator.ridge(x, y, 0.0)
-    close(limit, x + operator.pinv(y - operator(x)), tolerance, scale=limit)
+    error = distance(limit, x + operator.pinv(y - operator(x)), limit)
     mixed = operator.ridge(x, y, torch.tensor([0.0, 0.3, 0.0], dtype=torch.float64).reshape(-1, 1, 1, 1))
-    close(mixed[0], limit[0], tolerance, scale=limit)
-    assert mixed.isfinite().all()
+    error = max(error, distance(mixed[0], limit[0], limit)) if mixed.isfinite().all() else float("nan")
+    yield Check("ridge at 0", error, solved, "lam = 0 is x + A^+ (y - A x), beside others too")
 
 
-def svd_is_orthonormal(operator: SVDOperator, seed: int, tolerance: float) -> None:
+def _orthonormal(operator: SVDOperator, seed: int, tolerance: float) -> Iterator[Check]:
     x = images(operator, seed)
     c = operator.vt(x)
-    close(c.abs().flatten(1).norm(dim=1), x.flatten(1).norm(dim=1), tolerance)
-    close(operator.v(c), x, tolerance)
-    assert c.numel() == x.numel(), "a rectangular V^T is not orthonormal"
-    assert torch.broadcast_shapes(operator.s.shape, c.shape[1:]) == c.shape[1:]
-    assert (operator.s >= 0).all() and operator.s.dtype == torch.float64
+    norms = distance(c.abs().flatten(1).norm(dim=1), x.flatten(1).norm(dim=1))
+    yield Check("V norm", norms, tolerance, "|V^T x| = |x|")
+    yield Check("V inverse", distance(operator.v(c), x), tolerance, "V V^T = 1")
+    fits = c.numel() == x.numel() and torch.broadcast_shapes(operator.s.shape, c.shape[1:]) == c.shape[1:]
+    yield _true("s", fits and operator.s.dtype == torch.float64, "one float64 value for each of x's numbers")
+    yield _true("s >= 0", bool((operator.s >= 0).all()), "singular values are not negative")
 
 
-def svd_is_the_operator(operator: SVDOperator, seed: int, tolerance: float) -> None:
+def _decomposition(operator: SVDOperator, seed: int, tolerance: float) -> Iterator[Check]:
     x, y = images(operator, seed), data(operator, seed)
-    ax = operator(x)
-    close(operator.u(operator.s * operator.vt(x)), ax, tolerance)
-    close(operator.v(operator.s * operator.ut(y)), operator.adjoint(y), tolerance)
-    close(operator.ut(ax), operator.s * operator.vt(x), tolerance)
+    ax, uty = operator(x), operator.ut(y)
+    yield Check("SVD", distance(operator.u(operator.s * operator.vt(x)), ax), tolerance, "U s V^T = A")
+    error = distance(operator.v(operator.s * uty), operator.adjoint(y))
+    yield Check("SVD adjoint", error, tolerance, "V s U^T = A^T")
+    yield Check("U", distance(operator.ut(ax), operator.s * operator.vt(x)), tolerance, "U^T A = s V^T")
     if not operator.explicit_zeros:
-        null = (operator.s == 0).expand(operator.ut(y).shape[1:])
-        assert not operator.ut(y)[:, null].any(), "ut is not zero where s == 0"
+        null = (operator.s == 0).expand(uty.shape[1:])
+        yield _true("null space", not uty[:, null].any(), "U^T y = 0 where s = 0")
     c = torch.where(operator.s > 0, operator.vt(x), 0)
-    close(operator.ut(operator.u(c)), c, tolerance, scale=x)
+    yield Check("U inverse", distance(operator.ut(operator.u(c)), c, x), tolerance, "U^T U = 1 on the range")
 
 
-def works_in_float32(operator: Operator, seed: int) -> None:
-    single = copy.deepcopy(operator).to(torch.float32)
-    x = images(operator, seed)
-    y = single(x.float())
-    assert y.dtype == torch.float32
-    close(y.double(), operator(x), 1e-4)  # sums over a few thousand pixels in float32
-    if isinstance(single, LinearOperator):
-        assert single.adjoint(y).dtype == torch.float32
-        assert single.ridge(x.float(), y, 0.1).dtype == torch.float32
+def _single(operator: Operator, seed: int) -> Check:
+    meaning = "the same in float32, to which .to() converts buffers only"
+    x, single = images(operator, seed), copy.deepcopy(operator).to(torch.float32)
+    try:
+        y = single(x.float())
+        found = [y]
+        if isinstance(single, LinearOperator):
+            found += [single.adjoint(y), single.ridge(x.float(), y, 0.1)]
+    except RuntimeError as error:  # a tensor that is no buffer stays in float64
+        return Check("float32", float("inf"), SINGLE, f"{meaning}: {' '.join(str(error).split())}")
+    if any(one.dtype != torch.float32 for one in found):
+        return _true("float32", False, meaning)
+    return Check("float32", distance(y.double(), operator(x)), SINGLE, meaning)

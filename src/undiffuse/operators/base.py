@@ -7,7 +7,7 @@ x is (B, C, H, W) in [-1, 1]; y is (B, *out_shape) in the same scale. Operators 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,15 @@ class Operator(nn.Module, ABC):
     def __init__(self, in_shape: Shape, out_shape: Shape):
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+
+    def __call__(self, x: Tensor) -> Any:
+        """`forward`, of pictures of the size that it was built for: ValueError for others."""
+        if x.shape[1:] != self.in_shape:
+            expected = ", ".join(map(str, self.in_shape))
+            raise ValueError(
+                f"x of shape {tuple(x.shape)}; expected (B, {expected}): build the degradation for it"
+            )
+        return super().__call__(x)
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

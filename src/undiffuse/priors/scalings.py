@@ -4,6 +4,8 @@ A variance-preserving network sees x_t = x / sqrt(1 + sigma^2), which is sqrt(ab
 abar = 1 / (1 + sigma^2). All are finite at sigma = 0, where all but `x0` answer with x itself.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from undiffuse.priors.schedules import DiscreteSchedule
 
 def eps(schedule: DiscreteSchedule, /) -> Scaling:
     """F is the noise n (DDPM, Ho et al. 2020): x0 = x - sigma F(x_t, t)."""
-    return lambda sigma: Coefficients(1.0, -sigma, _preserve(sigma), schedule.t(sigma))
+    return partial(_eps, schedule)
 
 
 def v(schedule: DiscreteSchedule, /) -> Scaling:
@@ -21,17 +23,12 @@ def v(schedule: DiscreteSchedule, /) -> Scaling:
 
     x0 = x / (1 + sigma^2) - sigma F / sqrt(1 + sigma^2).
     """
-
-    def scaling(sigma: Tensor) -> Coefficients:
-        into = _preserve(sigma)
-        return Coefficients(into.square(), -sigma * into, into, schedule.t(sigma))
-
-    return scaling
+    return partial(_v, schedule)
 
 
 def x0(schedule: DiscreteSchedule, /) -> Scaling:
     """F is x0 itself, from x_t and t."""
-    return lambda sigma: Coefficients(0.0, torch.ones_like(sigma), _preserve(sigma), schedule.t(sigma))
+    return partial(_x0, schedule)
 
 
 def edm(sigma_data: float = 0.5) -> Scaling:
@@ -44,13 +41,7 @@ def edm(sigma_data: float = 0.5) -> Scaling:
         raise ValueError(
             f"sigma_data = {sigma_data}; expected the deviation of the images, 0.5 for most sets"
         )
-
-    def scaling(sigma: Tensor) -> Coefficients:
-        into = (sigma.square() + sigma_data**2).rsqrt()
-        told = sigma.clamp(min=torch.finfo(sigma.dtype).tiny).log() / 4  # finite at 0, where out is 0
-        return Coefficients((sigma_data * into).square(), sigma * sigma_data * into, into, told)
-
-    return scaling
+    return partial(_edm, sigma_data)
 
 
 def flow(told: float = 1.0) -> Scaling:
@@ -59,25 +50,45 @@ def flow(told: float = 1.0) -> Scaling:
     x0 = x_t - t F with x_t = x / (1 + sigma). The network is told `told` * t: 1000 for those trained on
     timesteps.
     """
-
-    def scaling(sigma: Tensor) -> Coefficients:
-        into = 1 / (1 + sigma)
-        t = sigma * into
-        return Coefficients(into, -t, into, told * t)
-
-    return scaling
+    return partial(_flow, told)
 
 
 def told(scaling: Scaling, scale: float, /) -> Scaling:
     """The same, but the network is told `scale` times as much: 1000 / T where it was trained on t 1000 / T."""
-    if scale == 1:
-        return scaling
+    return scaling if scale == 1 else partial(_told, scaling, scale)
 
-    def scaled(sigma: Tensor) -> Coefficients:
-        found = scaling(sigma)
-        return found._replace(noise=scale * found.noise)
 
-    return scaled
+# Functions of the module, and not closures, so that a prior can be pickled.
+
+
+def _eps(schedule: DiscreteSchedule, sigma: Tensor) -> Coefficients:
+    return Coefficients(1.0, -sigma, _preserve(sigma), schedule.t(sigma))
+
+
+def _v(schedule: DiscreteSchedule, sigma: Tensor) -> Coefficients:
+    into = _preserve(sigma)
+    return Coefficients(into.square(), -sigma * into, into, schedule.t(sigma))
+
+
+def _x0(schedule: DiscreteSchedule, sigma: Tensor) -> Coefficients:
+    return Coefficients(0.0, torch.ones_like(sigma), _preserve(sigma), schedule.t(sigma))
+
+
+def _edm(sigma_data: float, sigma: Tensor) -> Coefficients:
+    into = (sigma.square() + sigma_data**2).rsqrt()
+    told = sigma.clamp(min=torch.finfo(sigma.dtype).tiny).log() / 4  # finite at 0, where out is 0
+    return Coefficients((sigma_data * into).square(), sigma * sigma_data * into, into, told)
+
+
+def _flow(told: float, sigma: Tensor) -> Coefficients:
+    into = 1 / (1 + sigma)
+    t = sigma * into
+    return Coefficients(into, -t, into, told * t)
+
+
+def _told(scaling: Scaling, scale: float, sigma: Tensor) -> Coefficients:
+    found = scaling(sigma)
+    return found._replace(noise=scale * found.noise)
 
 
 def _preserve(sigma: Tensor) -> Tensor:

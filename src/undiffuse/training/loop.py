@@ -124,9 +124,7 @@ def accelerator_for(precision: str, device: str = "auto") -> "Accelerator":
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
     except ImportError as error:
-        raise ValueError(
-            "training needs the package accelerate; run `pip install 'undiffuse[train]'`"
-        ) from error
+        raise ValueError("training needs the package accelerate; run `pip install accelerate`") from error
     cpu = device == "cpu" or not torch.cuda.is_available()
     if precision == "fp16" and cpu:
         raise ValueError("precision fp16 needs a CUDA device; expected fp32 or bf16 here")

@@ -28,7 +28,7 @@ EMPTY = (
     "Attempt to set non-positive",
     "Attempting to set identical",
 )  # of axes without points
-MISSING = "figures need matplotlib; run `pip install 'undiffuse[analyse]'`"
+MISSING = "figures need matplotlib; run `pip install matplotlib`"
 
 
 def check_drawing() -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 from undiffuse.analysis.embedding import Frame
 from undiffuse.analysis.geometry import Geometry
 from undiffuse.analysis.trajectory import Sketch, Trajectories
-from undiffuse.config.options import Options, explain
 from undiffuse.core.tensors import write_tensors
+from undiffuse.options import Options, explain
 
 KEY = "undiffuse"  # of the header
 MOST = 2**32  # bytes of a file of trajectories

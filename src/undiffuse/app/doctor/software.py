@@ -17,7 +17,7 @@ from undiffuse.app.doctor.finding import Finding, gigabytes
 
 NEEDED = ("numpy", "pillow", "tifffile", "imagecodecs", "pydantic", "pyyaml", "safetensors", "jinja2", "rich")
 OPTIONAL = {
-    "accelerate": "`undiffuse train` needs it; pip install 'undiffuse[train]'",
+    "accelerate": "`undiffuse train` needs it; pip install accelerate",
     "datasets": "training data from the Hugging Face hub needs it; pip install datasets",
     "lmdb": "training data in LSUN's format needs it; pip install lmdb",
 }

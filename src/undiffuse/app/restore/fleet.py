@@ -67,7 +67,7 @@ def _joined(config: RestoreConfig) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ValueError(f"--fleet needs Ray ({error}); pip install 'undiffuse[fleet]'") from None
+        raise ValueError(f"--fleet needs Ray ({error}); pip install ray") from None
     told: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if config.fleet == "local":
         cores = config.workers or machine.cores()

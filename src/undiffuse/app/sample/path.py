@@ -25,7 +25,7 @@ def check_kind(kind: str | None) -> None:
     """ValueError if this kind needs a package that is not here."""
     if kind == "mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         raise ValueError(
-            "--path mp4 needs the package imageio-ffmpeg; run `pip install 'undiffuse[video]'`, or use gif"
+            "--path mp4 needs the package imageio-ffmpeg; run `pip install imageio-ffmpeg`, or use gif"
         )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 import pydantic
 
-from undiffuse.config.options import Options, Precision
+from undiffuse.options import Options, Precision
 
 
 class ReportConfig(Options):

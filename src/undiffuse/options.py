@@ -2,8 +2,8 @@
 
 In a registered factory what stands before `/` is a runtime object and what stands after `*` is an option.
 `options` turns the options into a pydantic model: the command line, run files and the web form are drawn from
-it. `validated` refuses a misspelt or out-of-range value in one line that names it and the choices.
-This module imports `registry` only.
+it. `validated` refuses a misspelt or out-of-range value in one line that names it and the choices, and `checked`
+makes a factory refuse them whoever calls it.
 """
 
 import difflib
@@ -13,11 +13,9 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pydantic
-
-from undiffuse.registry import Entry
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -31,6 +29,17 @@ class Options(pydantic.BaseModel):
         allow_inf_nan=False,
         protected_namespaces=(),
     )
+
+
+class Entry(Protocol):
+    """What is registered, as far as its options go."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def factory(self) -> Callable[..., Any]: ...
+    @property
+    def preset(self) -> Mapping[str, Any]: ...
 
 
 @functools.cache
@@ -58,14 +67,29 @@ def validated(entry: Entry, given: Mapping[str, Any], /) -> dict[str, Any]:
     Strings are read as on a command line: '4', 'true', 'none' where None is allowed, '0+1+2' for a list.
     ValueError, in one line, for each unknown, missing or out-of-range option.
     """
-    model = options(entry.factory)
-    merged = {**entry.preset, **given}
+    return _validated(entry.name, entry.factory, {**entry.preset, **given})
+
+
+def checked(name: str, factory: Callable[..., Any], /) -> Callable[..., Any]:
+    """The factory, with its options validated at every call. A class checks its own fields."""
+    if inspect.isclass(factory):
+        return factory
+
+    @functools.wraps(factory)
+    def call(*runtime: Any, **given: Any) -> Any:
+        return factory(*runtime, **_validated(name, factory, given))
+
+    return call
+
+
+def _validated(owner: str, factory: Callable[..., Any], merged: dict[str, Any]) -> dict[str, Any]:
+    model = options(factory)
     for name in merged.keys() & model.model_fields.keys():
         merged[name] = _read(merged[name], model.model_fields[name].annotation)
     try:
         checked = model(**merged)
     except pydantic.ValidationError as error:
-        raise ValueError(explain(error, f"'{entry.name}'", model)) from None
+        raise ValueError(explain(error, f"'{owner}'", model)) from None
     return {name: getattr(checked, name) for name in model.model_fields}
 
 
