@@ -34,6 +34,7 @@ from undiffuse.app.restore.task import (
     prepare,
 )
 from undiffuse.config import RestoreConfig
+from undiffuse.metrics import LPIPS
 
 SHOWN = 12  # pictures in the report
 HELD = 64  # pictures read and waiting for others like them
@@ -59,7 +60,9 @@ def run_folder(config: RestoreConfig) -> Iterator[Event]:
     outputs.check_writable(config.out)
     yield from announced(config.prior)
     priors: Priors = {name: open_asked(config, name) for name in candidates(config)}
-    mark = settings(config, {name: _weights(opened) for name, opened in priors.items()})
+    lpips = network_of_lpips(config)
+    weights = {name: _weights(opened) for name, opened in priors.items()}
+    mark = settings(config, weights, lpips and lpips.mark)
     for opened in priors.values():
         check_prior(config, opened)
     yield from (
@@ -68,7 +71,7 @@ def run_folder(config: RestoreConfig) -> Iterator[Event]:
     yield Note("; ".join((f"{len(names)} pictures in '{config.image}'", *left)))
     outputs.make_folder(config.out)
     with outputs.alone(config.out, wait=False):
-        work = _Work(config, Manifest(config.out), mark)
+        work = _Work(config, Manifest(config.out), mark, lpips)
         owners = _owners(names)
         references = _References(config.reference)
         todo = [n for n in names if n in owners or not _done(work.manifest, config, n, mark, references)]
@@ -204,13 +207,13 @@ def _groups(found: Iterable[Task | Failed], device: torch.device) -> Iterator[li
 class _Work:
     """A folder's results: each is on the disk, and in the manifest, before the next is looked at."""
 
-    def __init__(self, config: RestoreConfig, manifest: Manifest, mark: str):
+    def __init__(self, config: RestoreConfig, manifest: Manifest, mark: str, lpips: LPIPS | None):
         self.config, self.manifest, self.mark = config, manifest, mark
         self.failed: list[Failed] = []
         self.seen: dict[str, dict[str, Any]] = {}
         self.done = 0
         self._sections: list[dict[str, Any]] = []
-        self._lpips = network_of_lpips(config)
+        self._lpips = lpips
 
     def fail(self, failed: Failed) -> Note:
         """Tell it, and go on."""
