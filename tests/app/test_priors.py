@@ -222,7 +222,7 @@ def test_restore_towards_a_class(undiffuse, tmp_path, photo):
     [
         ((28, 32), 1, [], "takes 3"),
         ((28, 32), 3, ["--label", "9"], "0 (ankle boot)"),
-        ((28, 32), 3, ["--guidance", "2"], "give it with --label"),
+        ((28, 32), 3, ["--guidance", "2"], "no class is asked for; name one with --label"),
         ((28, 32), 3, ["--label", "1", "--guidance", "-2"], "guidance"),
         ((28, 32), 3, ["--prior", "nowhere"], "or give a file of weights"),
         ((28, 32), 3, ["--prior", "photo-gaussian", "--label", "1"], "has no classes"),
