@@ -272,6 +272,18 @@ def test_a_table_of_others_is_left_alone(photos):
     assert (made.out / "bench.csv").read_text() == "a,b\n1,2\n"
 
 
+def test_a_table_of_an_earlier_version_is_gone_on_with(photos):
+    made = config(photos, algorithms=("ddrm",))
+    benched(made)
+    path = made.out / "bench.csv"
+    path.write_text("".join(line.rpartition(",")[0] + "\n" for line in path.read_text().splitlines()))
+    before = rows(made.out)
+    assert "lpips_by" not in before[0]
+    result, _ = benched(made.model_copy(update={"algorithms": ("ddrm", "diffpir")}))
+    assert result.kept == 3 and result.measured == 3
+    assert rows(made.out)[:3] == [row | {"lpips_by": ""} for row in before] and len(rows(made.out)) == 6
+
+
 def row(measurement: int, method: str, psnr: float) -> Row:
     return Row(
         str(measurement), "p", "sr4", 0.0, method, "", "", OK, psnr=psnr, seconds=1.0, calls=2, memory=3.0

@@ -105,6 +105,19 @@ def test_a_preset_is_better_on_noise_that_it_was_not_chosen_on(undiffuse, tmp_pa
     assert read_presets(file)[0].chosen_by.pictures == 4
 
 
+def test_guided_calls_are_counted_twice_and_that_is_said(undiffuse, tmp_path):
+    file = stored(tmp_path / "p.safetensors", CLASSES)
+    given = ["compare", file, "--samplers", "ddim:3", "--presets", 4, "--n", 1, "--fine", 4, "--rounds", 1]
+    for guidance, each in ((1, 1), (2, 2)):
+        done = undiffuse(*given, "--guidance", guidance, "--out", tmp_path / "o")
+        rows = {row["label"]: row for row in csv.DictReader((tmp_path / "o/compare.csv").open())}
+        assert done.code == 0 and float(rows["ddim:3"]["calls"]) == 3 * each
+        heun = rows["preset@4"]["sampler"] == "heun"  # of an even number of calls it takes one less
+        assert float(rows["preset@4"]["calls"]) == (4 - heun) * each
+        assert ("4 calls, 8 with guidance: " in done.err) == (each == 2)
+        assert ("each estimate is two calls" in done.out) == (each == 2)
+
+
 def test_frechet_distances(undiffuse, tmp_path):
     file = stored(tmp_path / "p.safetensors", PHOTO)
     assert (

@@ -227,6 +227,11 @@ def test_two_processes_speak_with_one_voice(teacher):  # noqa: F811
 def test_sizes_and_steps_that_are_refused():
     with pytest.raises(ValueError, match="the same to six digits"):
         DistilConfig(teacher="run", sizes=(0.5, 0.50000001))
+    for wrong in (0.0, -1.0, 1.5):
+        with pytest.raises(
+            ValueError, match=f"--sizes {wrong:g}; expected shares of the teacher's parameters"
+        ):
+            DistilConfig(teacher="run", sizes=(0.5, wrong))
     with pytest.raises(ValueError, match="10000"):
         DistilConfig(teacher="run", method="progressive", to_steps=10_001)
     assert DistilConfig(teacher="run", sizes=(0.5,), steps=400_000).steps == 400_000

@@ -87,6 +87,46 @@ def test_each_noise_level_has_its_row(undiffuse, photo, tmp_path):
     assert [row["noise"] for row in rows] == ["0.2", "0.1"]
 
 
+def test_pictures_of_one_name_do_not_replace_each_others_results(undiffuse, photo, tmp_path, monkeypatch):
+    """Other endings, or other folders; the same picture may be restored again, under its path or another."""
+    out, other = tmp_path / "o", tmp_path / "other"
+    other.mkdir()
+    for path in (photo.with_suffix(".jpg"), other / photo.name):
+        write(photograph(48, 64).flip(2), path)
+    given = ["--degrade", "sr2", "--prior", "photo-gaussian", "--out", out]
+    for kinds in ([], ["--save", "restored"]):
+        assert undiffuse("restore", photo, *given, *kinds).code == 0
+        before = {path: path.read_bytes() for path in out.iterdir()}
+        refused = [photo.with_suffix(".jpg"), *([other / photo.name] if not kinds else [])]
+        for path in refused:
+            done = undiffuse("restore", path, *given, *kinds)
+            assert done.code == 2 and f"which those of '{path}' would replace" in done.err
+            assert done.err.count("\n") == 1
+        assert {path: path.read_bytes() for path in out.iterdir()} == before
+        monkeypatch.chdir(photo.parent)
+        assert undiffuse("restore", photo.name, *given, *kinds).code == 0
+        for path in out.iterdir():
+            path.unlink()
+
+
+def test_a_file_that_only_has_the_name_of_a_record_is_kept(undiffuse, photo, tmp_path):
+    mine = tmp_path / "photo.json"
+    for text in ("{}", "[1]", "no json"):
+        mine.write_text(text)
+        done = undiffuse("restore", photo, "--degrade", "sr4", "--out", tmp_path)
+        assert done.code == 2 and "photo.json' is no record" in done.err and mine.read_text() == text
+
+
+def test_a_row_without_the_pictures_ending_is_replaced(undiffuse, photo, tmp_path):
+    """As an earlier version wrote them."""
+    given = ["restore", photo, "--degrade", "deno", "--noise", 0.1, "--out", tmp_path / "o"]
+    assert undiffuse(*given).code == 0
+    table = tmp_path / "o/metrics.csv"
+    table.write_text(table.read_text().replace("photo.png", "photo"))
+    assert undiffuse(*given).code == 0
+    assert [row["image"] for row in csv.DictReader(table.open())] == ["photo.png"]
+
+
 @pytest.mark.parametrize("kind", ["link", "nested"])
 def test_folders_that_can_be(undiffuse, photo, tmp_path, kind):
     (tmp_path / "real").mkdir()

@@ -99,7 +99,7 @@ def test_a_window_of_the_users():
     assert told(closed, (3, 3000, 4000)) is None
     assert told(photo, (3, 20, 40), 16) == "the prior sees 8 windows of 16x16"
     assert told(photo, (3, 16, 16), 16) is None
-    assert told(ddpm, (1, 8, 8), 10) == "the prior sees one window of 10x10"
+    assert told(ddpm, (1, 13, 12), 10) == "the prior sees 4 windows of 10x10"
     for opened, shape, window, said in (
         (photo, (3, 20, 40), 18, "--window 18; .* multiple of 4: choose 20"),
         (ddpm, (1, 8, 8), 0, "--window 0; .* multiple of 2: choose 2"),
@@ -109,6 +109,22 @@ def test_a_window_of_the_users():
     ):
         with pytest.raises(ValueError, match=said):
             told(opened, shape, window)
+
+
+def test_a_window_of_the_users_is_no_larger_than_the_picture():
+    """Not the picture continued to the window, which would be worked on as well."""
+    photo, ddpm = opened_of(PHOTO), opened_of(CLASSES)
+    for opened, shape in ((photo, (3, 13, 40)), (ddpm, (1, 8, 8))):
+        denoise, said = in_windows(opened, opened.denoise, shape, 64)
+        assert denoise is opened.denoise and said == "the prior sees the whole picture: --window 64 is larger"
+    assert told(photo, (3, 13, 40), 32) == "the prior sees 2 windows of 32x32"
+    assert (
+        told(ddpm, (1, 5, 8), 64) == told(ddpm, (1, 5, 8)) == "the prior sees one window of 8x8"
+    )  # its size
+    any_size = opened_of(changed(CLASSES, size=None))
+    assert (
+        told(any_size, (1, 9, 13), 64) == told(any_size, (1, 9, 13)) == "the prior sees one window of 10x14"
+    )
 
 
 def test_labels(tmp_path):
@@ -206,7 +222,7 @@ def test_restore_towards_a_class(undiffuse, tmp_path, photo):
     [
         ((28, 32), 1, [], "takes 3"),
         ((28, 32), 3, ["--label", "9"], "0 (ankle boot)"),
-        ((28, 32), 3, ["--guidance", "2"], "give it with --label"),
+        ((28, 32), 3, ["--guidance", "2"], "no class is asked for; name one with --label"),
         ((28, 32), 3, ["--label", "1", "--guidance", "-2"], "guidance"),
         ((28, 32), 3, ["--prior", "nowhere"], "or give a file of weights"),
         ((28, 32), 3, ["--prior", "photo-gaussian", "--label", "1"], "has no classes"),

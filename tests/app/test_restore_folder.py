@@ -295,11 +295,58 @@ def test_a_dry_run_writes_nothing(undiffuse, scans, tmp_path, monkeypatch):
     assert one.code == 0 and "3x32x40" in one.out and "12 network calls" in one.out and "GiB" in one.out
     (scans / "empty.png").write_bytes(b"")
     many = undiffuse("restore", scans, *OPTIONS, "--dry-run")
-    assert many.code == 0 and "6 pictures" in many.out and "3x36x36" in many.out
+    assert many.code == 0 and "6 pictures" in many.err and "3x36x36" in many.out
+    assert "5 pictures" in many.out and "would be passed over: empty.png: " in many.err
     (scans / "empty.png").unlink()
     assert sorted(tmp_path.rglob("*")) == before
     wrong = undiffuse("restore", scans / "z.jpg", "--degrade", "jpeg", "--algorithm", "ddrm", "--dry-run")
     assert wrong.code == 2 and wrong.err.count("\n") == 1
+
+
+def test_a_dry_run_counts_what_a_run_would_do(undiffuse, scans, tmp_path):
+    """Not what is done, nor what has no reference or would share results; nor is it told of weights that are none."""
+    out, clean = tmp_path / "out", tmp_path / "clean"
+    (clean / "older ones").mkdir(parents=True)
+    for name in ("a b.png", "\u00e9\u4e2d.png", "z.jpg", "older ones/a b.png"):
+        (clean / name).write_bytes((scans / name).read_bytes())
+    given = [
+        "restore",
+        scans,
+        "--degrade",
+        "deno",
+        "--measured",
+        "--noise",
+        0.05,
+        "--prior",
+        "photo-gaussian",
+    ]
+    given += ["--reference", clean, "--out", out]
+    dry = undiffuse(*given, "--dry-run")
+    assert dry.code == 0 and "4 pictures" in dry.out and "passed over: -v.png: no reference" in dry.err
+    wrong = undiffuse(*given, "--lpips", scans / "z.jpg", "--dry-run")
+    assert wrong.code == 2 and not out.exists()
+    assert undiffuse(*given).code == 2
+    (scans / "-v.png").unlink()
+    kept = undiffuse(*given, "--dry-run")
+    assert kept.code == 0 and "4 are restored already" in kept.err
+    assert kept.out.endswith("nothing is left to do\n") and kept.out.count("\n") == 1
+    write(photograph(32, 40).flip(2), scans / "z.jpg")
+    (scans / "z.png").write_bytes((scans / "a b.png").read_bytes())  # would share the results of z.jpg
+    changed = undiffuse(*given, "--dry-run")
+    assert "1 pictures" in changed.out and "3 are restored already" in changed.err
+    assert "passed over: z.png: 'z.jpg' has the same name" in changed.err
+    (scans / "z.jpg").unlink()
+    (clean / "z.jpg").unlink()
+    none = undiffuse(*given, "--dry-run")
+    assert none.code == 2 and "none of the pictures" in none.err and "no reference" in none.err
+
+
+def test_a_folder_of_which_nothing_is_restored_says_so(undiffuse, tmp_path):
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans/empty.png").write_bytes(b"")
+    done = undiffuse("restore", tmp_path / "scans", *OPTIONS, "--out", tmp_path / "out")
+    assert done.code == 2 and "1 of 1 pictures passed over: empty.png" in done.err
+    assert done.out.splitlines()[1] == "  no picture is restored, so that there is nothing to judge"
 
 
 def test_goals(undiffuse, scans, tmp_path):

@@ -10,6 +10,7 @@ import torch
 
 from tests.networks.weights import seeded
 from undiffuse.checkpoints import load, parse_given
+from undiffuse.checkpoints.weights import open_weights
 from undiffuse.networks import DDPMConfig
 
 SMALL = DDPMConfig(width=32, multipliers=(1,), blocks=1, attention=())
@@ -176,6 +177,8 @@ def test_nothing_and_odd_files(tmp_path):
     }.items():
         (tmp_path / name).write_bytes(data)
         refused(tmp_path / name)
+    with pytest.raises(ValueError, match="empty' is empty; expected weights"):
+        open_weights(tmp_path / "empty")
     for held in ({}, [], {"model": 3}, {"a": {"b": torch.zeros(3)}}, [1, 2, 3], torch.zeros(3)):
         torch.save(held, tmp_path / "a.pt")
         refused(tmp_path / "a.pt")

@@ -72,6 +72,31 @@ def test_the_soft_edge_of_a_stroke_is_missing(tmp_path, kind):
     assert torch.equal(kept, torch.from_numpy(values >= 250)[None].double())
 
 
+@pytest.mark.parametrize(
+    ("paint", "stop"), [("black", None), ("red", None), ("white", "white"), (None, "nothing")]
+)
+def test_a_layer_is_missing_where_it_is_painted_and_white_paint_is_refused(tmp_path, paint, stop):
+    """White on nothing would be kept on a white ground and on a black one: all of it, without a word."""
+    layer = Image.new("RGBA", (14, 10), (255, 255, 255, 0))
+    if paint is not None:
+        layer.paste(paint, (2, 3, 9, 5))
+    layer.save(tmp_path / "m.png")
+    if stop is None:
+        assert int((OPERATORS["inp"](SHAPE, mask=str(tmp_path / "m.png")).s == 0).sum()) == 14
+        return
+    with pytest.raises(ValueError, match=f"m.png' has {stop} painted on a transparent ground") as caught:
+        OPERATORS["inp"](SHAPE, mask=str(tmp_path / "m.png"))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_opaque_alpha_channel_changes_no_mask(tmp_path):
+    grey = Image.new("L", (14, 10), 255)
+    grey.save(tmp_path / "grey.png")
+    grey.convert("RGBA").save(tmp_path / "opaque.png")
+    for name in ("grey.png", "opaque.png"):
+        assert OPERATORS["inp"](SHAPE, mask=str(tmp_path / name)).s.all()
+
+
 def test_masks_of_another_size_are_refused_with_both_sizes(tmp_path):
     Image.new("L", (20, 10), 255).save(tmp_path / "m.png")
     with pytest.raises(ValueError, match=r"\(10, 20\).*\(3, 10, 14\)"):

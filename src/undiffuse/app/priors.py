@@ -264,8 +264,15 @@ def check_guidance(opened: Opened, label: int | None, guidance: float) -> None:
             f"--guidance {guidance:g}; the prior '{opened.name}' has guidance {made_for.guidance:g} built in: "
             "leave it out"
         )
-    if prior is None or label is None:
-        raise ValueError(f"--guidance {guidance:g} is towards a class; give it with --label, or leave it out")
+    if prior is None or prior.num_classes is None:
+        raise ValueError(
+            f"--guidance {guidance:g} is towards a class, and the prior '{opened.name}' has none; leave it out"
+        )
+    if label is None:
+        raise ValueError(
+            f"--guidance {guidance:g} is towards a class, and no class is asked for; name one with --label, or leave "
+            "out --guidance"
+        )
     class_guided(prior, torch.tensor([label]), scale=guidance)
 
 

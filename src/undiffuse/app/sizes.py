@@ -47,16 +47,17 @@ def in_windows(
     Decided by the shape and the prior alone, so that all machines give the same pixels. A convolutional network
     sees up to WHOLE pixels at once and larger pictures in windows; one that was made for a size sees windows of
     that size; one that only wants sides that a number divides, the picture continued to such sides; a prior in
-    closed form, the picture. window: side of square windows, instead. ValueError for other channels than the
-    prior's, and for a window that the prior cannot have.
+    closed form, the picture. window: side of square windows, instead, unless one covers the picture. ValueError for
+    other channels than the prior's, and for a window that the prior cannot have.
     """
     check_channels(opened, shape)
     _, height, width = shape
-    size = _window(opened, height, width) if window is None else _asked_window(opened, window)
+    size = _window(opened, height, width) if window is None else _asked_window(opened, window, height, width)
     if opened.guide is not None:
         opened.guide.check_size(*(size or (height, width)))
     if size is None or size == (height, width):
-        return denoise, None
+        larger = window is not None and window > max(height, width)
+        return denoise, f"the prior sees the whole picture: --window {window} is larger" if larger else None
     overlap = max(1, min(OVERLAP, min(size) // 4))
     rows, columns = (
         len(line(max(n, s), s, overlap, 0.0).starts) for n, s in zip((height, width), size, strict=True)
@@ -78,7 +79,8 @@ def _window(opened: Opened, height: int, width: int) -> tuple[int, int] | None:
     return height + -height % multiple, width + -width % multiple
 
 
-def _asked_window(opened: Opened, window: int) -> tuple[int, int]:
+def _asked_window(opened: Opened, window: int, height: int, width: int) -> tuple[int, int]:
+    """Square; where that covers the picture, no more of it than the prior needs."""
     prior = opened.prior
     if prior is None:
         raise ValueError(
@@ -90,7 +92,10 @@ def _asked_window(opened: Opened, window: int) -> tuple[int, int]:
             f"--window {window}; the prior '{opened.name}' takes a multiple of {multiple}: choose "
             f"{max(-(-window // multiple), -(-2 // multiple)) * multiple}"
         )
-    return window, window
+    each, (least_down, least_right) = multiple_of(prior), prior.size or (0, 0)
+    whole = max(height + -height % each, least_down), max(width + -width % each, least_right)
+    covered = max(whole) <= window and opened.guide is None  # a classifier may see one size alone
+    return whole if covered else (window, window)
 
 
 def any_size(prior: Prior) -> bool:

@@ -78,9 +78,14 @@ def open_header(path: Path) -> Mapping[str, str]:
 def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(9)
+            head = file.read(9)
     except OSError as error:
         raise ValueError(f"'{path}' cannot be read ({error.strerror})") from None
+    if not head:
+        raise ValueError(
+            f"'{path}' is empty; expected weights, as torch.save or safetensors write: get it again"
+        )
+    return head
 
 
 def checked(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -25,7 +25,8 @@ def compare(
     n: Annotated[int, typer.Option(help="Pictures, each from noise of its own.")] = 8,
     fine: Annotated[int, typer.Option(help="Heun steps of the fine solution; 0: without.")] = 200,
     presets: Annotated[
-        str | None, typer.Option(help="Choose solver and levels for so many calls: 5,10,20.")
+        str | None,
+        typer.Option(help="Choose solver and levels for so many calls, twice that with guidance: 5,10,20."),
     ] = None,
     rounds: Annotated[int, typer.Option(help="Of that search, each with half the step.")] = 4,
     fid: Annotated[
@@ -77,6 +78,10 @@ def _print(result: "Compared") -> None:
         distance = row.verdict().removeprefix("distance ")
         table.add_row(row.label, str(row.steps), f"{row.calls:g}", f"{row.seconds:.3g}", distance, *score)
     console.print(table)
+    if result.guided:
+        console.print(
+            "With guidance each estimate is two calls: with the class, and without.", soft_wrap=True
+        )
     if result.fine is not None:
         console.print(
             f"Distance: RMS to the end of the probability-flow ODE, white - black = 1; that is known to "

@@ -182,7 +182,7 @@ def _summary_of_folder(batch: Any) -> None:
     typer.echo(plain(f"{batch.folder}: {batch.done} restored{kept}"))
     verdicts = Counter(row["verdict"] for row in batch.rows if row.get("verdict"))
     told = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
-    typer.echo(f"  {told}")
+    typer.echo(f"  {told or 'no picture is restored, so that there is nothing to judge'}")
     if batch.failed:
         first = batch.failed[0]
         more = f" and {len(batch.failed) - 1} more" if len(batch.failed) > 1 else ""

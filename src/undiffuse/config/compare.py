@@ -31,7 +31,7 @@ class CompareConfig(Asked):
     out: Path | None = None  # None: compare/ in the run's folder, else compare/NAME
     n: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 8  # pictures, each from noise of its own
     fine: Annotated[int, pydantic.Field(ge=0, le=100_000)] = 200  # steps of heun; 0: without
-    presets: tuple[Count, ...] = ()  # network calls that presets are chosen for
+    presets: tuple[Count, ...] = ()  # network calls that presets are chosen for; with guidance twice as many
     rounds: Annotated[int, pydantic.Field(ge=1, le=100)] = 4  # of that search, each with half the step
     fid: Path | None = None  # reference of Frechet distances: pictures, or an .npz of mu and sigma
     features: str = "inception"  # of these distances, as `undiffuse evaluate` has them

@@ -8,7 +8,6 @@ import pydantic
 from undiffuse.config.train import Positive
 from undiffuse.options import Options
 
-Share = Annotated[float, pydantic.Field(gt=0, le=1)]  # of the teacher's parameters
 Steps = Annotated[int, pydantic.Field(ge=1, le=10_000)]  # of sampling: twice as many fit in a configuration
 PRACTICE = ("dpir_wiener", 0.1)  # algorithm and noise, unless said
 FIRST = 64  # steps that halving begins at, unless said, or more
@@ -26,7 +25,7 @@ class DistilConfig(Options):
     teacher: str  # a run's folder, a file of weights, or a prior that comes with the package
     config: Path | None = None  # of training, where the teacher is no run: its data and its optimiser
     settings: tuple[str, ...] = ()  # section.key=value over it, for every student
-    sizes: tuple[Share, ...] = ()
+    sizes: tuple[float, ...] = ()  # shares of the teacher's parameters
     method: Literal["match", "progressive", "consistency", "restore"] = "match"
     to_steps: Steps | None = None  # of sampling, by the last student
     from_steps: Steps | None = None  # of progressive: of the teacher
@@ -43,6 +42,10 @@ class DistilConfig(Options):
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> "DistilConfig":
+        if wrong := [size for size in self.sizes if not 0 < size <= 1]:
+            raise ValueError(
+                f"--sizes {wrong[0]:g}; expected shares of the teacher's parameters, above 0 and up to 1, such as 0.3"
+            )
         stepping = self.method != "match"
         if stepping and self.to_steps is None:
             raise ValueError(f"--method {self.method} needs --to-steps, such as --to-steps 4")

@@ -1,5 +1,6 @@
 """LPIPS: distance of deep features, as a network and its weights see two pictures. Weights: `open_lpips`."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -68,6 +69,14 @@ class LPIPS(nn.Module):
             head = nn.Conv2d(width, 1, 1, bias=False)
             self.add_module(f"lin{level}", nn.ModuleDict({"model": nn.ModuleDict({"1": head})}))
         self.requires_grad_(False).eval()
+
+    @property
+    def mark(self) -> str:
+        """A hash of its weights, whatever files they came in."""
+        found = hashlib.sha256()
+        for name, value in self.state_dict().items():
+            found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
 
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:
         """Distance of each pair, (B,), 0 for equal pictures; (B, 3, H, W) in [-1, 1], clamped to it.

@@ -39,6 +39,7 @@ HEADS = Published(
 )
 VGG_TRUNK = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"  # vgg16-397923af.pth
 VGG_HEADS = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"  # vgg.pth, version 0.1
+NAMED = f"give {TRUNK.name} and {HEADS.name} of LPIPS 0.1 as --lpips FILE,FILE; docs/restore.md says where they are"
 PUBLISHED = {frozenset({TRUNK.sha256, HEADS.sha256}), frozenset({VGG_TRUNK, VGG_HEADS})}
 
 
@@ -60,7 +61,7 @@ def open_lpips(named: str | None = None) -> LPIPS:
     first = tensors.get("features.0.weight")
     if first is None or "lin0.model.1.weight" not in tensors:
         lacking = f"the layers {'features.*' if first is None else 'lin*'} are not in {names}"
-        raise ValueError(f"{lacking}; {_needed()}")
+        raise ValueError(f"{lacking}; {NAMED}")
     net = LPIPS("alex" if first.shape[-1] == 11 else "vgg")
     _fill(net, tensors, names)
     net.published = frozenset(_sha256(path) for path in files) in PUBLISHED
@@ -73,9 +74,9 @@ def _fill(net: LPIPS, tensors: dict[str, Tensor], names: str) -> None:
         found = tuple(tensors[key].shape) if key in tensors else "missing"
         expected = tuple(wanted[key].shape) if key in wanted else "no such tensor"
         if found != expected:
-            raise ValueError(f"{names}: {key[:100]} is {found}, expected {expected}; {_needed()}")
+            raise ValueError(f"{names}: {key[:100]} is {found}, expected {expected}; {NAMED}")
         if not torch.isfinite(tensors[key]).all():
-            raise ValueError(f"{names}: {key[:100]} holds NaN or infinity; {_needed()}")
+            raise ValueError(f"{names}: {key[:100]} holds NaN or infinity; {NAMED}")
     net.load_state_dict(tensors)
 
 
@@ -110,6 +111,8 @@ def _needed() -> str:
 def _tensors(path: Path) -> dict[str, Tensor]:
     """Floats by name, without the classifier. ValueError for anything that is not that."""
     try:
+        if not path.stat().st_size:
+            raise ValueError("it is empty")
         if path.stat().st_size > LARGEST:
             raise ValueError(f"more than {LARGEST} bytes")
         held = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
@@ -117,8 +120,10 @@ def _tensors(path: Path) -> dict[str, Tensor]:
             raise ValueError("no tensors by name")
         return {str(k): _plain(v) for k, v in held.items() if not str(k).startswith("classifier.")}
     except Exception as error:  # readers raise anything on bytes that nobody vouches for
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise ValueError(f"'{path}' cannot be read as weights ({reason}); {_needed()}") from None
+        said = " ".join(str(error).split())[:200] if isinstance(error, ValueError | OSError) else ""
+        raise ValueError(
+            f"'{path}' cannot be read as weights ({said or type(error).__name__}); {NAMED}"
+        ) from None
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

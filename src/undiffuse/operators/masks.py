@@ -68,18 +68,35 @@ def drawn(name: str, size: tuple[int, int], missing: float, seed: int) -> Tensor
 def from_file(path: Path, shape: Shape) -> Tensor:
     """The mask of a .png or .npy file, kept where it is white: 255, or the largest of an array; sizes must agree.
 
-    Grey is missing: the soft edge of a stroke covers a part of what is under it.
+    Grey is missing: the soft edge of a stroke covers a part of what is under it. A layer with strokes on a
+    transparent ground is kept where it is transparent; ValueError if white is painted on it, or nothing is.
     """
     if path.suffix.lower() not in {".png", ".npy"}:
         raise ValueError(f"no mask '{path}'; choose from {', '.join(SHAPES)}, or give a .png or .npy file")
     if path.suffix.lower() == ".png":
-        kept = read_grey(path, what="mask", entries=2**28, behind="white") > WHITE * 255
+        kept = _painted(path)
     else:
         values = read_array(path, what="mask", entries=2**28)
         kept = values > WHITE * values.max().clamp(min=0)
     if kept.shape not in {shape[1:], (1, *shape[1:]), shape}:
         raise ValueError(
             f"mask '{path}' has size {tuple(kept.shape)}, the images {tuple(shape)}; resize one of them"
+        )
+    return kept
+
+
+def _painted(path: Path) -> Tensor:
+    """Where an image, on a white ground, is white."""
+    on_white, on_black = (
+        read_grey(path, what="mask", entries=2**28, behind=colour) for colour in ("white", "black")
+    )
+    kept = on_white > WHITE * 255
+    white = kept & (on_black > 127)  # paint, not ground: it could be a stroke as well as what is kept
+    if not torch.equal(on_white, on_black) and (white.any() or kept.all()):
+        what = "white painted" if white.any() else "nothing painted"
+        raise ValueError(
+            f"mask '{path}' has {what} on a transparent ground, so that nobody can tell what is missing; paint what "
+            "is missing black, or save without transparency: white is kept, grey and black are restored"
         )
     return kept
 

@@ -56,10 +56,14 @@ def run(config: BenchConfig) -> Iterator[Event]:
     ]
     shown = {(cell.degrade, cell.noise): cell for cell in reversed(cells)}
     lpips = None if config.lpips is None else open_lpips(None if config.lpips == "auto" else config.lpips)
+    lpips_by = "" if lpips is None else lpips.mark[:16]
     lpips = None if lpips is None else lpips.to(device)
-    bench = _Bench(config, opened, device, Measurements(config.out), Table(config.out), lpips)
+    bench = _Bench(config, opened, device, Measurements(config.out), Table(config.out), lpips, lpips_by)
     pairs = [
-        (cell, method) for cell in cells for method in methods if bench.key(cell, method) not in bench.table
+        (cell, method)
+        for cell in cells
+        for method in methods
+        if not bench.table.done(bench.key(cell, method), bench.lpips_by)
     ]
     kept = len(cells) * len(methods) - len(pairs)
     for note in notes:
@@ -100,6 +104,7 @@ class _Bench:
     measurements: Measurements
     table: Table
     lpips: LPIPS | None
+    lpips_by: str  # its weights as the table knows them; empty for none
 
     @property
     def prior(self) -> str:
@@ -114,7 +119,7 @@ class _Bench:
         prior = self.prior if method.uses_prior else ""
         return Row(
             cell.key, cell.picture.name, cell.degrade, cell.noise, method.label(draws), method.settings(draws),
-            prior, status, device=str(self.device),
+            prior, status, device=str(self.device), lpips_by=self.lpips_by,
         )  # fmt: skip
 
     def rows(self, pairs: Sequence[tuple[Cell, Contender]], shown: Sequence[Cell]) -> Iterator[Event]:
@@ -172,7 +177,8 @@ class _Bench:
     def comparable(self, cells: Sequence[Cell], methods: Sequence[Contender]) -> list[Row]:
         """All rows on these measurements: of this run, of earlier ones, and of other priors under their own name.
 
-        Rows of a method of this run with other settings are of an older version, and left out.
+        Rows of a method of this run with other settings are of an older version, and left out; so is an LPIPS of
+        other weights than this run's, or, if this run has none, all of them unless they are of the same.
         """
         keys, ours = {cell.key for cell in cells}, {self.key(cell, m)[1:] for cell in cells for m in methods}
         names = {name for name, _, _ in ours}
@@ -184,4 +190,6 @@ class _Bench:
                 continue
             other = row.prior not in ("", self.prior)
             found.append(replace(row, method=f"{row.method} [{row.prior}]") if other else row)
-        return found
+        weights = {row.lpips_by for row in found if row.lpips is not None}
+        alike = {self.lpips_by} if self.lpips is not None else weights if len(weights) == 1 else set[str]()
+        return [row if row.lpips_by in alike else replace(row, lpips=None) for row in found]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from undiffuse.app.outputs import make_folder
+from undiffuse.core.images import replace_file
 
 TABLE = "bench.csv"
 OK, DIVERGED = "ok", "diverged"
@@ -37,6 +38,7 @@ class Row:
     calls: int | None = None  # as counted
     memory: float | None = None
     device: str = ""
+    lpips_by: str = ""  # hash of the weights (16 digits); a table of an earlier version does not tell
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -44,6 +46,7 @@ class Row:
         return (self.measurement, self.method, self.settings, self.prior)
 
 
+LATEST = "lpips_by"
 FIELDS = {field.name: str(field.type) for field in fields(Row)}
 METRICS = ("psnr", "ssim", "ms_ssim", "lpips", "spectrum", "psnr_of_draw", "coverage90", "residual")
 
@@ -60,31 +63,46 @@ class Table:
         """The last one of each key, in the order in which keys came."""
         return list(self._rows.values())
 
-    def __contains__(self, key: tuple[str, ...]) -> bool:
-        """Whether it need not be tried again: a method that was not possible may be by now."""
-        return key in self._rows and self._rows[key].status in (OK, DIVERGED)
+    def done(self, key: tuple[str, ...], lpips_by: str = "") -> bool:
+        """Whether it need not be tried again: a method that was not possible may be by now.
+
+        lpips_by: the weights that its LPIPS has to be measured with, if any.
+        """
+        row = self._rows.get(key)
+        if row is None or row.status != OK:
+            return row is not None and row.status == DIVERGED
+        return lpips_by in ("", row.lpips_by)
 
     def append(self, row: Row) -> None:
         """Add a row; when this returns it is on the disk. A row that is there as it is stays the only one."""
         if self._rows.get(row.key) == row:
             return
         make_folder(self.path.parent)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(FIELDS), lineterminator="\n")
-        new = not self.path.exists() or not self.path.stat().st_size
-        if new:
-            writer.writeheader()
-        writer.writerow({name: _text(value) for name, value in asdict(row).items()})
-        try:
-            with self.path.open("r+b" if not new else "wb") as file:
-                file.seek(_complete(self.path.read_bytes()) if not new else 0)
-                file.truncate()
-                file.write(text.getvalue().encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise ValueError(f"'{self.path}' cannot be written ({error.strerror}); free some space") from None
+        data = self.path.read_bytes() if self.path.exists() else b""
+        if not data.startswith(_coded()):  # new, or an earlier version's
+            replace_file(self.path, _coded(*(self._rows | {row.key: row}).values()))
+        else:
+            try:
+                with self.path.open("r+b") as file:
+                    file.seek(_complete(data))
+                    file.truncate()
+                    file.write(_coded(row, header=False))
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                said = f"'{self.path}' cannot be written ({error.strerror}); free some space"
+                raise ValueError(said) from None
         self._rows[row.key] = row
+
+
+def _coded(*rows: Row, header: bool = True) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(FIELDS), lineterminator="\n")
+    if header:
+        writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _text(value) for name, value in asdict(row).items()})
+    return text.getvalue().encode()
 
 
 def _complete(data: bytes) -> int:
@@ -103,7 +121,7 @@ def _read(path: Path) -> list[Row]:
     if not lines:
         return []
     reader = csv.DictReader(lines)
-    if reader.fieldnames != list(FIELDS):
+    if reader.fieldnames not in (list(FIELDS), [name for name in FIELDS if name != LATEST]):
         raise ValueError(f"'{path}' is no table of this benchmark; choose another --out")
     try:
         return [_row(line) for line in reader]
@@ -118,7 +136,7 @@ def _text(value: object) -> str:
 
 
 def _row(line: dict[str, str]) -> Row:
-    values: dict[str, Any] = {name: _value(name, line[name]) for name in FIELDS}
+    values: dict[str, Any] = {name: _value(name, line[name]) for name in FIELDS if name in line}
     return Row(**values)
 
 

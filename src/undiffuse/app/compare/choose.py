@@ -76,7 +76,10 @@ def choose(
     before = yield from judge.distance(plain[1], plain[2], label)
     if exact > before:
         best, exact = plain, before
-    yield Note(f"{calls} calls: {best[1]}, {best[2].words}: distance {exact:.4f}, {SOLVERS[0]} {before:.4f}")
+    guided = "" if config.guidance == 1 else f", {2 * calls} with guidance"
+    yield Note(
+        f"{calls} calls{guided}: {best[1]}, {best[2].words}: distance {exact:.4f}, {SOLVERS[0]} {before:.4f}"
+    )
     figures: dict[str, float | str] = {
         "distance": round(exact, 6), f"distance of {SOLVERS[0]} on its own levels": round(before, 6),
         "distance on the pictures searched on": round(best[0], 6), "fine solution": f"heun, {config.fine} steps",

@@ -43,6 +43,7 @@ class Compared:
     rows: tuple[files.Row, ...]
     fine: Fine | None
     presets: tuple[SamplerPreset, ...]
+    guided: bool  # each estimate is two calls
 
 
 def run(config: CompareConfig) -> Iterator[Event]:
@@ -81,7 +82,7 @@ def run(config: CompareConfig) -> Iterator[Event]:
     yield Saved(outputs.save_bytes(out / files.TABLE, files.table(rows)))
     told = files.record(config, plan, rows, _told(exact), device)
     yield Saved(outputs.save_bytes(out / files.RECORD, told))
-    yield Done(Compared(out, tuple(rows), exact, tuple(presets)))
+    yield Done(Compared(out, tuple(rows), exact, tuple(presets), config.guidance != 1))
 
 
 def _check(config: CompareConfig, opened: Opened, out: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from undiffuse.app.bench.cost import measured
 from undiffuse.app.bench.measurements import Cell, Measurements
@@ -71,7 +71,7 @@ class Restoring:
             "options": {key: str(value) for key, value in options.items()}, "levels": self.levels,
             "grid": self.subject.own_levels and list(self.subject.own_levels), "guidance": self.guidance,
             "pictures": hashlib.sha256(json.dumps(pictures).encode()).hexdigest(), "n": len(self.clean),
-            "lpips": None if self.lpips is None else mark(self.lpips),
+            "lpips": None if self.lpips is None else self.lpips.mark,
         }  # fmt: skip
 
     def check(self) -> None:
@@ -140,14 +140,6 @@ class Restoring:
         spent["seconds"].append(taken.seconds)
         spent["calls"].append(taken.calls)
         return x
-
-
-def mark(network: nn.Module) -> str:
-    """A hash of its weights."""
-    found = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
 
 
 def _mean(values: list[float]) -> list[float | None]:

@@ -1,18 +1,19 @@
 """`restore --dry-run`: everything is checked and one step is made, and nothing is written."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from undiffuse.app import machine, outputs
 from undiffuse.app.events import Done, Event, Note, Progress
+from undiffuse.app.priors import announced
+from undiffuse.app.restore.asked import Asked, open_folder
 from undiffuse.app.restore.files import check_one
-from undiffuse.app.restore.folder import pictures
-from undiffuse.app.restore.many import check_folders
+from undiffuse.app.restore.manifest import Manifest
 from undiffuse.app.restore.solve import Stage, solve, together
-from undiffuse.app.restore.task import Priors, Task, prepare
+from undiffuse.app.restore.task import Task, network_of_lpips, prepare
 from undiffuse.app.series import evenly
 from undiffuse.config import RestoreConfig
 
@@ -24,7 +25,9 @@ class Forecast:
     """What a run would take."""
 
     what: str  # the picture, or how many of which folder
-    size: tuple[int, ...]  # (C, H, W) of the answer; of a folder the largest that was looked at
+    size: (
+        tuple[int, ...] | None
+    )  # (C, H, W) of the answer, of a folder the largest looked at; None: nothing to do
     how: str  # prior, algorithm, windows
     calls: int  # of the network, for one picture with all of its draws
     seconds: float  # of all pictures
@@ -32,6 +35,8 @@ class Forecast:
 
     def lines(self) -> list[str]:
         """In words."""
+        if self.size is None:
+            return [f"{self.what}: {self.how}"]
         held = "unknown" if self.bytes is None else f"{self.bytes / 2**30:.2g} GiB"
         return [
             f"{self.what}: restored to {'x'.join(str(n) for n in self.size)}",
@@ -44,7 +49,15 @@ def forecast(config: RestoreConfig) -> Iterator[Event]:
     """One step of one draw, timed; its cost for all draws, steps and pictures. ValueError as a run would have it."""
     outputs.check_writable(config.out)
     device = machine.device(config.device)
-    tasks, count = _tasks(config)
+    if config.image.is_dir():
+        yield from announced(config.prior)
+        tasks, count = yield from _some(open_folder(config))
+        what = f"{count} pictures in '{config.image}'"
+        if not tasks:
+            yield Done(Forecast(what, None, "nothing is left to do", 0, 0.0, None))
+            return
+    else:
+        tasks, count, what = [_one(config)], 1, f"'{config.image.name}'"
     task = max(tasks, key=_pixels)
     yield from (Note(note) for note in task.measurement.notes)
     draws = min(config.draws, together(task, device))
@@ -61,7 +74,6 @@ def forecast(config: RestoreConfig) -> Iterator[Event]:
     memory = machine.memory(device)
     steps, rounds = len(task.method.sigmas) - 1, config.draws / draws
     mean = sum(map(_pixels, tasks)) / len(tasks) / _pixels(task)  # cost is linear in pixels
-    what = f"'{config.image.name}'" if not config.image.is_dir() else f"{count} pictures in '{config.image}'"
     held = memory.device_peak if memory.device_peak is not None else memory.resident_peak
     calls = task.method.calls * config.draws
     yield Done(
@@ -76,28 +88,38 @@ def forecast(config: RestoreConfig) -> Iterator[Event]:
     )
 
 
-def _tasks(config: RestoreConfig) -> tuple[list[Task], int]:
-    """Some of what is to be restored, and how many there are."""
-    priors: Priors = {}
-    if not config.image.is_dir():
-        task = prepare(config, priors)
-        check_one(config, task.name)
-        return [task], 1
-    check_folders(config)
-    names, _ = pictures(config.image, config.out)
+def _one(config: RestoreConfig) -> Task:
+    task = prepare(config, {})
+    network_of_lpips(config)
+    check_one(config, task.name)
+    return task
+
+
+def _some(asked: Asked) -> Generator[Note, None, tuple[list[Task], int]]:
+    """Some of the pictures that are to be restored, and how many those are. None are if none is left to do."""
+    yield Note(asked.told)
+    todo = asked.todo(Manifest(asked.config.out))
+    if kept := len(asked.names) - len(todo):
+        yield Note(f"{kept} are restored already")
+    own: list[RestoreConfig] = []
     found: list[Task] = []
-    trouble = ""
-    for i in evenly(len(names), READ):
-        name = names[i]
+    failed: list[str] = []
+    for name in todo:
         try:
-            found.append(
-                prepare(config.model_copy(update={"image": config.image / name, "reference": None}), priors)
-            )
+            own.append(asked.own(name))
+        except ValueError as error:
+            failed.append(f"{name}: {error}")
+    for i in evenly(len(own), READ):
+        try:
+            found.append(prepare(own[i], asked.priors))
         except (ValueError, OSError) as error:
-            trouble = str(error)
-    if not found:
-        raise ValueError(f"none of the pictures that were tried can be restored: {trouble}")
-    return found, len(names)
+            failed.append(f"{own[i].image.relative_to(asked.config.image).as_posix()}: {error}")
+    if todo and not found:
+        raise ValueError(f"none of the pictures that were tried can be restored: {failed[-1]}")
+    if failed:
+        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        yield Note(f"would be passed over: {failed[0]}{more}")
+    return found, len(todo) - len(failed)
 
 
 def _pixels(task: Task) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from undiffuse.app.measurement import files
 from undiffuse.app.outputs import check_writable, save_bytes
-from undiffuse.app.restore.folder import MANIFEST
+from undiffuse.app.restore.folder import MANIFEST, SUFFIXES
 from undiffuse.app.restore.result import Restored, record
 from undiffuse.app.restore.sheet import heat, sheet
 from undiffuse.app.restore.table import TABLE, read_table
@@ -45,6 +45,30 @@ def check_one(config: RestoreConfig, name: str) -> None:
     check_folder(config.out, name, inputs)
     if (config.out / MANIFEST).exists():
         raise ValueError(f"'{config.out}' holds the results of a folder; choose another folder with --out")
+    other = _other(config.out, config.image)
+    if other is not None:
+        raise ValueError(
+            f"'{config.out}' holds the results of '{other}', which those of '{config.image}' would replace; choose "
+            "another folder with --out"
+        )
+
+
+def _other(out: Path, image: Path) -> Path | None:
+    """Another picture whose results have the names that those of `image` would have; None if there is none."""
+    for row in read_table(out / TABLE):
+        before = Path(row["image"])
+        if before.stem == image.stem and before.suffix.lower() in SUFFIXES and before.name != image.name:
+            return before
+    record = out / f"{image.stem}.json"
+    if not record.exists():
+        return None
+    try:
+        before = Path(json.loads(record.read_bytes())["config"]["image"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(f"'{record}' is no record of undiffuse; choose another folder with --out") from None
+    if before.name != image.name:
+        return before
+    return before if before.exists() and not before.samefile(image) else None  # None: it may have been moved
 
 
 def save(result: Restored, stem: Path, kinds: tuple[str, ...]) -> Iterator[Path]:

@@ -19,7 +19,7 @@ OTHERS = (".avif", ".bmp", ".gif", ".heic", ".jp2", ".jxl", ".ppm")  # pictures 
 # What decides the pixels; a picture that was done with the same is not done again.
 DECIDES = (
     "degrade", "measured", "blind", "noise", "size", "prior", "label", "guidance", "algorithm", "steps", "eta", "eta_b",
-    "goal", "preset", "draws", "seed", "window", "save", "lpips",
+    "goal", "preset", "draws", "seed", "window", "save",
 )  # fmt: skip
 
 
@@ -68,11 +68,15 @@ def _refuse(error: OSError) -> None:
     raise ValueError(f"'{error.filename}' cannot be listed ({error.strerror}); check its rights")
 
 
-def settings(config: RestoreConfig, weights: Mapping[str, str | None]) -> str:
-    """A hash of all that decides the pixels beside the picture: settings, presets, files named, weights, version."""
+def settings(config: RestoreConfig, weights: Mapping[str, str | None], lpips: str | None) -> str:
+    """A hash of all that decides the pixels beside the picture: settings, presets, files named, weights, version.
+
+    lpips: a hash of the weights that decide that number; None for none.
+    """
     told = {name: value for name, value in config.model_dump(mode="json").items() if name in DECIDES}
     named = [*files(config.degrade), *([config.preset] if config.preset else []), *config.plugins]
     told["compared"] = config.reference is not None
+    told["lpips"] = None if config.measured and config.reference is None else lpips
     told["files"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in named]
     told |= {
         "weights": dict(weights),

@@ -36,10 +36,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def row(result: Restored, name: str | None = None) -> dict[str, Any]:
-    """The result in one line of numbers and words; `name` in place of the picture's."""
+    """The result in one line of numbers and words; `name` in place of the picture's file name."""
     config = result.config
     return {
-        "image": name or result.name,
+        "image": name or config.image.name,
         "degrade": config.degrade,
         "noise": result.sigma_y / 2,
         "prior": config.prior,
@@ -77,7 +77,9 @@ def append_metrics(path: Path, result: Restored) -> Path:
 
 
 def _same(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
-    return all(old[k] == new[k] for k in SETTINGS) and old.get(OPTIONS) in (None, "", new[OPTIONS])
+    if old["image"] not in (new["image"], Path(new["image"]).stem):  # an earlier version wrote no ending
+        return False
+    return all(old[k] == new[k] for k in SETTINGS[1:]) and old.get(OPTIONS) in (None, "", new[OPTIONS])
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, str]]) -> Path:

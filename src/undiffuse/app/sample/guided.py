@@ -59,6 +59,11 @@ def read_guidance(opened: Opened, config: SampleConfig, labels: tuple[int | None
             raise ValueError(f"{name} with --guidance 1, which is none; give --guidance 2, or leave it out")
     if interval is not None and not 0 <= interval[0] < interval[1]:
         raise ValueError("--guidance-interval {:g},{:g}; expected 0 <= low < high".format(*interval))
+    if scale != 1 and weaker is None and None in labels and config.label is not None:
+        raise ValueError(
+            f"--guidance {scale:g} is towards a class, and 'none' of --label {config.label} is no class; leave out "
+            "'none', or --guidance"
+        )
     for label in (labels[:1] if None not in labels else (None,)) if weaker is None else ():
         check_guidance(opened, label, scale)
     return Guidance(scale, interval, weaker)

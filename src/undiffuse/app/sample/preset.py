@@ -18,7 +18,7 @@ class SamplerPreset(Options):
     """What to draw with. sigmas: levels above 0, falling, in [-1, 1] units."""
 
     prior: str  # its name, or the first digits of its file's sha256
-    calls: Annotated[int, pydantic.Field(ge=1, le=100_000)]  # of the network, for a picture
+    calls: Annotated[int, pydantic.Field(ge=1, le=100_000)]  # for a picture; with guidance twice as many
     sampler: str  # with its options
     grid: str  # what the levels are, in words
     sigmas: Annotated[tuple[float, ...], pydantic.Field(min_length=1, max_length=100_000)]
