@@ -289,7 +289,10 @@ def jpeg(
     /,
     *,
     quality: Annotated[
-        int | None, pydantic.Field(ge=1, le=100, description=f"as libjpeg counts it; {QUALITY} unless told")
+        int | None,
+        pydantic.Field(
+            ge=1, le=100, description=f"as libjpeg counts it; untold {QUALITY}, or the measured file's"
+        ),
     ] = None,
     subsampling: Annotated[
         Subsampling | None, pydantic.Field(description="of the colours: 444, all of them, unless told")

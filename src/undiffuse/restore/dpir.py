@@ -30,8 +30,8 @@ def levels(steps: int, sigma_y: float) -> Tensor:
 def levels_of_loss(steps: int, loss: float) -> Tensor:
     """(steps + 1,) for a picture that is wrong by `loss`, a root mean square, from the start, as a JPEG is.
 
-    From 1.5 of it to 0.45, evenly in the logarithm, then 0. Four calls are worth as much as twenty: on four Kodak
-    crops of qualities 10 to 95 they add 1.15 dB to the picture as stored, and twenty from sigma 2 on 1.1.
+    From 1.5 of it to 0.45, evenly in the logarithm, then 0. Four of these are worth more than twenty from sigma 2 on
+    (benchmarks/results/jpeg.md).
     """
     return exponential(steps, sigma_min=max(0.45 * loss, 0.005), sigma_max=max(1.5 * loss, 0.015))
 
