@@ -1,7 +1,7 @@
 """Degradations y = A(x). Importing this package fills the registry `OPERATORS`."""
 
 from undiffuse.operators import blur, compat
-from undiffuse.operators.base import LinearOperator, Operator, Shape, SVDOperator, Weight
+from undiffuse.operators.base import LinearOperator, Operator, Separable, Shape, SVDOperator, Weight
 from undiffuse.operators.build import Term, build, parse
 from undiffuse.operators.compose import compose
 from undiffuse.operators.convolution import Convolution
@@ -32,6 +32,7 @@ __all__ = [
     "PaddedHadamard",
     "Proximal",
     "SVDOperator",
+    "Separable",
     "Shape",
     "Term",
     "Weight",

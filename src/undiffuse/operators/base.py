@@ -58,6 +58,29 @@ class Operator(nn.Module, ABC):
         return int(self.support.expand(self.out_shape).sum().item())
 
 
+class Separable(Operator):
+    """Not linear, but each number of y tells of one number of the picture, in a basis: what is left of it is known.
+
+    x: (B, C, H, W) in [-1, 1]; variance: () or (B, 1, 1, 1), of the error of x, taken for white. `told` is `read(y)`.
+    """
+
+    @abstractmethod
+    def guess(self, y: Tensor) -> Tensor:
+        """A picture to begin with."""
+
+    def read(self, y: Tensor) -> Tensor:
+        """y as the others take it: what can be made of it once and for all."""
+        return y
+
+    @abstractmethod
+    def estimate(self, x: Tensor, told: Tensor, variance: Tensor, sigma_y: float) -> Tensor:
+        """The mean of a Gaussian around x of this variance, given y = A(.) + sigma_y n."""
+
+    @abstractmethod
+    def nearest(self, x: Tensor, told: Tensor, sigma_y: float = 0.0) -> Tensor:
+        """The picture next to x that what is free of noise in y allows."""
+
+
 class LinearOperator(Operator):
     """A linear degradation by its two directions; pseudo-inverse and ridge by conjugate gradient."""
 

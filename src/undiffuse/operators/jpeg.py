@@ -1,7 +1,7 @@
 """JPEG compression: by a quality, or as a file was stored."""
 
 import math
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import numpy as np
 import pydantic
@@ -12,7 +12,8 @@ from torch.nn.functional import interpolate, pad
 from undiffuse.core.dct import dct, idct
 from undiffuse.core.images import read
 from undiffuse.core.jpeg import BLOCK, INTO_RGB, TO_YCC, Tables
-from undiffuse.operators.base import Operator, Shape
+from undiffuse.operators.base import Separable, Shape
+from undiffuse.operators.truncated import truncated
 from undiffuse.registry import OPERATORS
 
 # ITU-T T.81 (1992), tables K.1 and K.2
@@ -36,7 +37,6 @@ CHROMINANCE = [
 QUALITY = 10  # unless told
 INSIDE = 0.499  # of a step to either side: not at its edge, where rounding to even would store another number
 ROUNDS = 2  # of taking what was clamped from what is stored; more change next to nothing
-FLAT = 1e-2  # limits over which a Gaussian hardly changes, so that their middle is closer than float32's mean
 SURE = 3.0  # deviations of the noise in half a step that tells what was stored
 Subsampling = Literal["444", "422", "440", "420"]
 SAMPLES: dict[Subsampling, tuple[int, int]] = {"444": (1, 1), "422": (1, 2), "440": (2, 1), "420": (2, 2)}
@@ -66,7 +66,7 @@ def _equal(a: Tables, b: Tables) -> bool:
     return same and a.orientation == b.orientation
 
 
-class Jpeg(Operator):
+class Jpeg(Separable):
     """Baseline JPEG (ITU-T T.81, JFIF 1.02), stored and read again. Not linear; no noise of its own.
 
     Y, Cb, Cr; means over the pixels of a sample where colours have fewer; 8 x 8 cosine transforms divided by steps,
@@ -106,7 +106,11 @@ class Jpeg(Operator):
         samples = [self._samples(k, found, x).clamp(-128, 127) for k, found in enumerate(stored)]
         return self._as_seen(self._drawn_out(samples, x)).clamp(-1, 1)
 
-    def unclamped(self, y: Tensor) -> Tensor:
+    def guess(self, y: Tensor) -> Tensor:
+        """The picture as it was stored."""
+        return y
+
+    def read(self, y: Tensor) -> Tensor:
         """y as it was before the decoder clamped it, as far as the steps of its coefficients tell."""
         given = found = self._as_stored(y)
         for _ in range(ROUNDS):
@@ -116,12 +120,12 @@ class Jpeg(Operator):
             found = torch.where(given <= -1, beyond.clamp(max=-1), found)
         return self._as_seen(found)
 
-    def nearest(self, x: Tensor, y: Tensor, sigma_y: float = 0.0) -> Tensor:
+    def nearest(self, x: Tensor, told: Tensor, sigma_y: float = 0.0) -> Tensor:
         """The picture next to x, in the coefficients, of those that are stored as y is: each in its step around y's.
 
         Coefficients whose step the noise of y may hide stay as they are.
         """
-        x, y = self._as_stored(x), self._as_stored(y)
+        x, y = self._as_stored(x), self._as_stored(told)
         moves: list[Tensor] = []
         for k, (found, data) in enumerate(zip(self._encoded(x), self._decoded(y), strict=True)):
             stored = data.round()
@@ -129,13 +133,13 @@ class Jpeg(Operator):
             moves.append(torch.where(self._told(k, sigma_y), within - found, 0))
         return self._moved(x, moves)
 
-    def estimate(self, x: Tensor, y: Tensor, variance: Tensor, sigma_y: float) -> Tensor:
+    def estimate(self, x: Tensor, told: Tensor, variance: Tensor, sigma_y: float) -> Tensor:
         """The mean of a Gaussian around x of this variance, given y = A(.) + sigma_y n; the colours as if orthonormal.
 
         Where a coefficient of y tells its step, the mean of the Gaussian's part within it. Where the noise hides the
         step, rounding counts as noise of variance step^2 / 12, that of a uniform error.
         """
-        x, y = self._as_stored(x), self._as_stored(y)
+        x, y = self._as_stored(x), self._as_stored(told)
         moves: list[Tensor] = []
         for k, (found, data) in enumerate(zip(self._encoded(x), self._decoded(y), strict=True)):
             prior = (
@@ -260,27 +264,6 @@ def _gathered(means: Tensor, samples: tuple[int, int]) -> Tensor:
             share = 0.75 + 0.25 * torch.cos(torch.pi * k / n)
             means = idct(dct(means, dim) / (share[:, None] if dim == -2 else share), dim)
     return means
-
-
-def truncated(mean: Tensor, deviation: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """The mean of a Gaussian's part between two limits: m + s (phi(a) - phi(b)) / (Phi(b) - Phi(a)).
-
-    By the scaled complementary error function, so that far tails keep their digits: a limit that is far beyond is met
-    from inside, and limits close together give their middle.
-    """
-    a, b = (low - mean) / deviation, (high - mean) / deviation
-    sign = torch.where(a + b < 0, -1.0, 1.0)  # the mirror image, if most of it lies below
-    a, b = torch.where(sign > 0, a, -b), torch.where(sign > 0, b, -a)
-    between = (a - b) * (a + b) / 2  # ln phi(b) / phi(a), by which all is divided
-    inside = -torch.expm1(between) / (_mills(a) - torch.exp(between) * _mills(b))
-    inside = torch.where((b - a) * (1 + a.abs()) < FLAT, (a + b) / 2, inside)
-    return mean + deviation * sign * torch.maximum(torch.minimum(inside, b), a)
-
-
-def _mills(t: Tensor) -> Tensor:
-    """(1 - Phi(t)) / phi(t)."""
-    scaled = cast(Tensor, torch.special.erfcx(t / math.sqrt(2)))  # pyright: ignore[reportUnknownMemberType]
-    return math.sqrt(math.pi / 2) * scaled
 
 
 @OPERATORS.register("jpeg", summary="JPEG compression", example="jpeg:quality=10")

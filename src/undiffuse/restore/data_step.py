@@ -4,12 +4,12 @@ from typing import Protocol
 
 from torch import Tensor
 
-from undiffuse.operators.jpeg import Jpeg
+from undiffuse.operators.base import Separable
 from undiffuse.operators.proximal import Fit, proximal
 from undiffuse.restore.problem import Problem, linear
 
 LEFT = 0.03  # of the answer's own deviations: the error that a search may leave
-TURNS = 4  # of projecting: on Kodak crops no coefficient of qualities to 30 is stored otherwise then, and few to 60
+TURNS = 4  # of projecting: on Kodak crops no coefficient of a JPEG of quality 30 is stored otherwise then
 
 
 class DataStep(Protocol):
@@ -29,8 +29,8 @@ class DataStep(Protocol):
 
 
 def data_step(problem: Problem, algorithm: str) -> DataStep:
-    """ValueError for a degradation that is neither linear nor JPEG."""
-    return _Stored(problem) if isinstance(problem.A, Jpeg) else _Linear(problem, algorithm)
+    """ValueError for a degradation that is neither linear nor separable."""
+    return _Separable(problem) if isinstance(problem.A, Separable) else _Linear(problem, algorithm)
 
 
 class _Linear:
@@ -51,15 +51,15 @@ class _Linear:
         return self.fit(x, 0.0) if self.sigma_y == 0 else x
 
 
-class _Stored:
-    """Coefficient by coefficient: `Jpeg.estimate`."""
+class _Separable:
+    """Number by number."""
 
     def __init__(self, problem: Problem):
-        assert isinstance(problem.A, Jpeg)
-        self.A, self.y, self.sigma_y = problem.A, problem.A.unclamped(problem.y), problem.sigma_y
+        assert isinstance(problem.A, Separable)
+        self.A, self.told, self.sigma_y = problem.A, problem.A.read(problem.y), problem.sigma_y
 
     def __call__(self, x: Tensor, variance: Tensor, /) -> Tensor:
-        return self.A.estimate(x, self.y, variance, self.sigma_y)
+        return self.A.estimate(x, self.told, variance, self.sigma_y)
 
     def near(self, x: Tensor, variance: Tensor, before: Fit | None = None, /) -> Fit:
         return Fit(self(x, variance))
@@ -67,5 +67,5 @@ class _Stored:
     def kept(self, x: Tensor, /) -> Tensor:
         """A picture is in [-1, 1], too: projections on both in turn (Bregman 1965)."""
         for _ in range(TURNS):
-            x = self.A.nearest(x.clamp(-1, 1), self.y, self.sigma_y)
+            x = self.A.nearest(x.clamp(-1, 1), self.told, self.sigma_y)
         return x

@@ -42,7 +42,7 @@ def diffpir(
     and 21.6 with w, the deviation of images, by which no estimate is off by more (PiGDM bounds its r_t so, Song et
     al. 2023, with w = 1). sigma_y = 0 gives the limit, the projection on the data (the code floors sigma_y at
     0.001). Not a posterior sampler. Closed form with an SVD, conjugate gradient without. ValueError for a
-    non-linear degradation, JPEG apart, where z is `Jpeg.estimate`.
+    degradation that is neither linear nor `Separable`, as JPEG and saturation are: there z is its `estimate`.
     """
     nearer = data_step(problem, "diffpir")
 

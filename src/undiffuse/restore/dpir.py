@@ -9,7 +9,7 @@ from torch import Tensor
 
 from undiffuse.core.grids import exponential
 from undiffuse.core.state import Denoise, Noise, State, Step
-from undiffuse.operators.jpeg import Jpeg
+from undiffuse.operators.base import Separable
 from undiffuse.operators.proximal import Fit
 from undiffuse.registry import RESTORERS
 from undiffuse.restore.data_step import data_step
@@ -38,8 +38,8 @@ def levels_of_loss(steps: int, loss: float) -> Tensor:
 
 def begin(problem: Problem, sigma: Tensor, noise: Noise) -> Tensor:
     """argmin |y - A x|^2 / sigma_y^2 + |x|^2 / 0.25: the data as far as its noise allows, grey where there is none."""
-    if isinstance(problem.A, Jpeg):
-        return problem.y
+    if isinstance(problem.A, Separable):
+        return problem.A.guess(problem.y)
     grey = problem.y.new_zeros(len(problem.y), *problem.A.in_shape)
     return data_step(problem, "dpir").near(grey, grey.new_tensor(WIDTH**2)).z
 
@@ -94,8 +94,8 @@ def dpir(
 
     An estimate that aims at fidelity, not a draw from the posterior: details that the data does not determine are
     smooth. On a white Gaussian prior it is within 0.12 posterior deviations of the posterior's mean at noise up to
-    0.2, and exact without noise (tests/restore/test_bias.py). ValueError for a degradation that is not linear,
-    JPEG apart: there z is `Jpeg.estimate`, and the start is the picture as it was stored.
+    0.2, and exact without noise (tests/restore/test_bias.py). ValueError for a degradation that is neither
+    linear nor `Separable`, as JPEG and saturation are: there z is its `estimate`, and the start its `guess`.
 
     z in closed form with an SVD. Without one conjugate gradient goes on from the z before. Noise makes z the mean of a
     Gaussian posterior, whose deviations are the scale of what the answer can mean: the search stops at an error of

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from undiffuse.core.grids import exponential
 from undiffuse.core.state import Noise, State
-from undiffuse.operators.jpeg import Jpeg
+from undiffuse.operators.base import Separable
 from undiffuse.registry import PRIORS
 from undiffuse.restore.exact import exact
 from undiffuse.restore.problem import Problem
@@ -24,12 +24,12 @@ def low_levels(steps: int, sigma_y: float) -> Tensor:
 def wiener(problem: Problem, sigma: Tensor, noise: Noise) -> Tensor:
     """The mean of the exact posterior under `photo-gaussian`, the Wiener filter: (B, C, H, W). Draws no noise.
 
-    Of a JPEG the picture as it was stored.
+    Of what is not linear what it has for a guess: of a JPEG the picture as it was stored.
 
     One picture at a time: a search that stops with the last of a batch would make a picture depend on the others.
     """
-    if isinstance(problem.A, Jpeg):
-        return problem.y
+    if isinstance(problem.A, Separable):
+        return problem.A.guess(problem.y)
     prior, y = PRIORS["photo-gaussian"]().to(problem.y.device), problem.y
     end = y.new_zeros(())
     state = State(y.new_zeros(1, *problem.A.in_shape), end)  # plays no part

@@ -22,7 +22,7 @@ from undiffuse.config import RestoreConfig, from_term, parse_term
 from undiffuse.core.noise import image_seed
 from undiffuse.core.state import Denoise
 from undiffuse.metrics import LPIPS, open_lpips
-from undiffuse.operators.base import LinearOperator, SVDOperator
+from undiffuse.operators.base import LinearOperator, Separable, SVDOperator
 from undiffuse.operators.jpeg import Jpeg
 from undiffuse.priors import StationaryGaussian
 from undiffuse.registry import RESTORERS
@@ -179,8 +179,9 @@ def _chosen(config: RestoreConfig, problem: Problem, opened: Opened) -> Choice:
             "tune one for it"
         )
     one, made_for = config.goal == "psnr" and config.draws == 1, opened.config and opened.config.made_for
-    if isinstance(problem.A, Jpeg):
-        return Choice("dpir", config.steps or 4) if one else Choice("diffpir", config.steps or 20)
+    if isinstance(problem.A, Separable):
+        few = 4 if isinstance(problem.A, Jpeg) else 20
+        return Choice("dpir", config.steps or few) if one else Choice("diffpir", config.steps or 20)
     if not isinstance(problem.A, LinearOperator):
         return Choice("daps", config.steps or 50)
     if isinstance(
