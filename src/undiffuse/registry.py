@@ -11,6 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -129,8 +130,27 @@ def load_plugin(path: str | Path) -> ModuleType:
 
 
 def load_entry_points() -> list[str]:
-    """Import every installed plugin (entry-point group `undiffuse.plugins`); returns their names."""
-    found = importlib.metadata.entry_points(group=PLUGIN_GROUP)
-    for point in found:
+    """Import every installed plugin (entry-point group `undiffuse.plugins`); returns their names.
+
+    ValueError as of `load_entry_point`. Commands do so themselves; a program in Python calls it once.
+    """
+    return [load_entry_point(point) for point in entry_points()]
+
+
+def entry_points() -> list[EntryPoint]:
+    """The installed plugins, not imported yet."""
+    return list(importlib.metadata.entry_points(group=PLUGIN_GROUP))
+
+
+def load_entry_point(point: EntryPoint) -> str:
+    """Import one installed plugin; returns its name. ValueError, with its package, if it fails."""
+    try:
         point.load()
-    return [point.name for point in found]
+    except (Exception, SystemExit) as error:
+        owner, remedy = "", f"repair {point.value}"
+        if point.dist is not None:
+            owner = f" of the package '{point.dist.name}'"
+            remedy += f", or uninstall it: pip uninstall {point.dist.name}"
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the installed plugin '{point.name}'{owner} failed: {said}; {remedy}") from error
+    return point.name
