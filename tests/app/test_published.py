@@ -281,7 +281,7 @@ def test_what_has_no_network_has_no_precision(undiffuse, tmp_path):
     for extra, said in (
         (("--prior", "photo-gaussian", "--precision", "bf16"), "is no network"),
         (("--prior", "photo", "--precision", "fp8"), "precision"),
-        (("--prior", "photo", "--prior-options", "heads=4"), "comes with the package"),
+        (("--prior", "photo", "--prior-options", "heads=4"), "'photo' has no options"),
     ):
         done = undiffuse("restore", tmp_path / "p.png", "--degrade", "sr2", "--out", tmp_path / "o", *extra)
         assert done.code == 2 and said in done.err and done.err.count("\n") == 1
