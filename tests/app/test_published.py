@@ -8,7 +8,7 @@ import torch
 from tests.networks.weights import seeded
 from tests.pictures import photograph
 from undiffuse.app.priors import open_prior
-from undiffuse.checkpoints import load, load_classifier
+from undiffuse.checkpoints import load, load_classifier, parse_given, save
 from undiffuse.core.images import read, write
 from undiffuse.metrics import psnr
 from undiffuse.networks import ADMConfig, ClassifierConfig, DDPMConfig
@@ -138,6 +138,35 @@ def test_convert_refuses_before_it_writes(undiffuse, tmp_path):
         done = undiffuse("priors", "convert", path, tmp_path / out, *extra)
         assert done.code == 2 and done.err.splitlines()[-1].startswith("error: ") and said in done.err
         assert not (tmp_path / out).exists()
+
+
+@pytest.mark.parametrize(("precision", "value"), [("fp16", 1e5), ("bf16", 3.4e38)])
+def test_numbers_that_a_precision_cannot_hold_are_refused(undiffuse, tmp_path, precision, value):
+    path, out = published(tmp_path / "m.pt", ADM), tmp_path / "m.safetensors"
+    state = torch.load(path)
+    state["out.2.bias"][1] = -value
+    state["input_blocks.0.0.bias"][0] = float("inf")  # is so in the file already
+    torch.save(state, path)
+    command = ("priors", "convert", path, out, "--prior-options", SAID, "--precision")
+    done = undiffuse(*command, precision)
+    assert done.code == 2 and not out.exists()
+    assert f"--precision {precision} cannot hold {value:g}, which is in out.2.bias; use" in done.err
+    assert undiffuse(*command, done.err.split()[-1]).code == 0 and load(out).prior.net is not None
+
+
+def test_a_size_that_the_network_cannot_be_shown_is_refused(undiffuse, tmp_path):
+    path, out = published(tmp_path / "m.pt", ADM), tmp_path / "out.safetensors"
+    for options in (f"{SAID},size=15", f"{SAID},size=16x15"):
+        for command in (("inspect", path), ("convert", path, out)):
+            done = undiffuse("priors", *command, "--prior-options", options)
+            assert (
+                done.code == 2 and "x15; expected sides that 2 divides" in done.err and str(path) in done.err
+            )
+    assert not out.exists()
+    found = load(path, parse_given(f"{SAID},size=16"))
+    save(out, found.prior, found.config.model_copy(update={"size": (15, 16)}), {})
+    with pytest.raises(ValueError, match=r"out.safetensors.*size 15x16; expected sides that 2 divides"):
+        open_prior(str(out))
 
 
 def test_restoring_with_a_published_file(undiffuse, tmp_path):

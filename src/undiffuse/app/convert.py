@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.outputs import check_writable, make_folder
 from undiffuse.app.priors import PRECISIONS
@@ -66,6 +68,8 @@ def convert(config: ConvertConfig) -> Iterator[Event]:
     yield from map(Note, found.told)
     if config.to == "diffusers" and isinstance(found.description, PriorConfig):
         yield from map(Note, _lost(found.description))
+    if config.precision != "fp32":
+        _check_finite(found.model.net, config.precision)
     yield Progress(1, 2, f"writing {config.out.name}")
     make_folder(config.out.parent)
     if config.precision != "fp32":
@@ -97,6 +101,18 @@ def _check(config: ConvertConfig) -> None:
     if config.to == "undiffuse" and config.out.suffix not in ("", ".safetensors"):
         raise ValueError(f"'{config.out}'; expected a name that ends in .safetensors, or a folder")
     check_writable(config.out.parent)
+
+
+def _check_finite(net: nn.Module, precision: str) -> None:
+    """ValueError, with the first, for numbers that are beyond what this precision holds."""
+    for name, value in net.state_dict().items():
+        lost = value.isfinite() & ~value.to(PRECISIONS[precision]).isfinite()
+        if lost.any():
+            largest = value[lost].abs().max().item()
+            remedy = "bf16" if precision == "fp16" else "fp32"
+            raise ValueError(
+                f"--precision {precision} cannot hold {largest:.6g}, which is in {name}; use {remedy}"
+            )
 
 
 def _check_low_res(config: PriorConfig) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from undiffuse.checkpoints import classifier, native
 from undiffuse.checkpoints.adm import ADMFormat
 from undiffuse.checkpoints.classifier import NoisyClassifierConfig
-from undiffuse.checkpoints.described import Described
+from undiffuse.checkpoints.described import check_size
 from undiffuse.checkpoints.diffusers import DiffusersFormat, weights_of, with_settings
 from undiffuse.checkpoints.edm import EDMFormat, is_snapshot, open_snapshot
 from undiffuse.checkpoints.facts import Given
@@ -134,12 +134,15 @@ def describe(weights: Weights, given: Given) -> Found:
     raise ValueError(f"'{weights.path}' is of no known form: {nearest(weights.shapes)}")
 
 
-def fitted(path: Path, config: Described, tensors: Mapping[str, Tensor]) -> nn.Module:
+def fitted(
+    path: Path, config: PriorConfig | NoisyClassifierConfig, tensors: Mapping[str, Tensor]
+) -> nn.Module:
     """The network of a description around these tensors, which are not copied. ValueError if they do not fit."""
     try:
         config.bounded(len(tensors))
         with torch.device("meta"):
             net = config.build_network()
+        check_size(net, config.size)
     except (RuntimeError, OverflowError) as error:
         raise ValueError(f"'{path}': sizes that no tensor has ({str(error)[:200]})") from None
     except ValueError as error:
