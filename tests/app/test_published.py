@@ -101,6 +101,28 @@ def test_a_converted_file_goes_into_a_folder(undiffuse, tmp_path):
     assert again.code == 2 and "exists already" in again.err
 
 
+def test_names_are_inspected_and_converted(undiffuse, tmp_path, monkeypatch):
+    """Built in, or pulled. A file of that name goes first, as with --prior."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNDIFFUSE_CACHE", str(tmp_path / "shelf"))
+    assert "form: undiffuse prior 1" in undiffuse("priors", "inspect", "photo-small").out
+    done = undiffuse("priors", "convert", "photo-small", "new")
+    assert done.code == 0 and load("new/photo-small.safetensors").config == open_prior("photo-small").config
+    done = undiffuse("priors", "inspect", "celeba_hq")
+    assert done.code == 2 and "run undiffuse priors pull celeba_hq" in done.err
+    (tmp_path / "shelf/celeba_hq").mkdir(parents=True)
+    published(tmp_path / "shelf/celeba_hq/celeba_hq.ckpt", ADM)
+    for command in (("inspect", "celeba_hq"), ("convert", "celeba_hq", "new")):
+        done = undiffuse("priors", *command, "--prior-options", SAID)
+        assert done.code == 0 and "celeba_hq" in done.out
+    assert (tmp_path / "new/celeba_hq.safetensors").is_file()
+    published(tmp_path / "celeba_hq", UPSAMPLER)
+    assert "low_res=sr4, what made the small picture" in undiffuse("priors", "inspect", "celeba_hq").out
+    for name, said in (("photo-gaussian", "without a file of weights"), ("phto", "no prior at 'phto'")):
+        done = undiffuse("priors", "inspect", name)
+        assert done.code == 2 and said in done.err
+
+
 def test_diffusers_go_into_a_new_or_empty_folder(undiffuse, tmp_path):
     command = ("priors", "convert", published(tmp_path / "m.pt", ADM), tmp_path / "out", "--to", "diffusers")
     command += ("--prior-options", SAID + ",size=16")

@@ -11,6 +11,7 @@ from torch import nn
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.outputs import check_writable, make_folder
 from undiffuse.app.priors import PRECISIONS
+from undiffuse.app.pull import named_file
 from undiffuse.checkpoints import (
     Checkpoint,
     Given,
@@ -36,7 +37,7 @@ FORMS = ("undiffuse", "diffusers")
 class ConvertConfig(Options):
     """What `undiffuse priors convert` is told."""
 
-    file: Path  # of any form, or a folder
+    file: str  # of any form, a folder, or the name of a prior that is built in or pulled
     out: Path  # a file, or a folder for it; for diffusers a new folder, or an empty one
     to: str = "undiffuse"
     prior_options: str | None = None
@@ -48,11 +49,17 @@ def convert(config: ConvertConfig) -> Iterator[Event]:
 
     Our file says all: description, source with its digest, and what was given. It is loaded without options.
     """
-    path, given = native_file(config.file), parse_given(config.prior_options)
-    _check(config)
-    if config.to == "undiffuse" and config.out.suffix != ".safetensors":
-        config = config.model_copy(update={"out": config.out / f"{config.file.stem}.safetensors"})
+    with named_file(config.file) as path:
+        file = native_file(path)
         _check(config)
+        if config.to == "undiffuse" and config.out.suffix != ".safetensors":
+            config = config.model_copy(update={"out": config.out / f"{path.stem}.safetensors"})
+            _check(config)
+        yield from _convert(config, file)
+
+
+def _convert(config: ConvertConfig, path: Path) -> Iterator[Event]:
+    given = parse_given(config.prior_options)
     ours = is_ours(path)
     if ours:
         classifying = open_header(path).get("kind") == CLASSIFIER

@@ -66,7 +66,9 @@ def _list() -> None:
 
 @priors.command(epilog="Example: undiffuse priors inspect 256x256_diffusion_uncond.pt")
 def inspect(
-    file: Annotated[Path, typer.Argument(help="File of weights, run's folder, or folder of diffusers.")],
+    file: Annotated[
+        str, typer.Argument(help="File of weights, run's folder, folder of diffusers, or a prior's name.")
+    ],
     prior_options: PriorOptions = None,
 ) -> None:
     """Say what a file of weights is: form, network, channels, classes, schedule, and what it does not tell."""
@@ -84,7 +86,9 @@ def inspect(
     epilog="Example: undiffuse priors convert model.ckpt model.safetensors --prior-options schedule=linear"
 )
 def convert(
-    file: Annotated[Path, typer.Argument(help="File of weights, run's folder, or folder of diffusers.")],
+    file: Annotated[
+        str, typer.Argument(help="File of weights, run's folder, folder of diffusers, or a prior's name.")
+    ],
     out: Annotated[
         Path,
         typer.Argument(
