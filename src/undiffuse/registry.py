@@ -6,8 +6,10 @@ options from there (`options`), and a call from Python is held to the same range
 """
 
 import difflib
+import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,7 +41,10 @@ class Entry:
 
 
 class Registry:
-    """A table of named factories that refuses unknown names with the choices, and double names."""
+    """A table of named factories that refuses unknown names with the choices, and double names.
+
+    A factory that is defined again, as by a plugin that is loaded twice or a cell of a notebook, takes its own place.
+    """
 
     def __init__(self, kind: str):
         self.kind = kind
@@ -74,7 +79,8 @@ class Registry:
         self._add(Entry(name, entry.factory, summary, example, preset, {**entry.facts, **known}))
 
     def _add(self, entry: Entry) -> None:
-        if entry.name in self._entries:
+        before = self._entries.get(entry.name)
+        if before is not None and before != entry and not _redefined(before.factory, entry.factory):
             raise ValueError(f"there is already a {self.kind} named '{entry.name}'; choose another name")
         self._entries[entry.name] = entry
 
@@ -98,6 +104,12 @@ class Registry:
         return len(self._entries)
 
 
+def _redefined(before: Any, now: Any) -> bool:
+    """Whether a factory is another one by the same name in the same module."""
+    names = [(getattr(one, "__module__", None), getattr(one, "__qualname__", None)) for one in (before, now)]
+    return before is not now and names[0] == names[1] and None not in names[0]
+
+
 DATASETS = Registry("dataset")
 OPERATORS = Registry("degradation")
 PRIORS = Registry("prior")
@@ -110,12 +122,14 @@ def load_plugin(path: str | Path) -> ModuleType:
     """Run a Python file that registers degradations, samplers, restorers or priors of the user's own.
 
     The file is code and runs with the user's rights: it is never loaded unless asked for by name.
-    ValueError if the file is missing or fails, with its own error in the message.
+    The same file again takes the place of what it registered before. ValueError if the file is missing or fails,
+    with its own error in the message.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no plugin file '{path}'; --plugin takes the path of a Python file")
-    name = f"undiffuse_plugin_{path.stem}"
+    place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]  # files of one name stay apart
+    name = f"undiffuse_plugin_{path.stem}_{place}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"plugin '{path}' is not a Python file (its name must end in .py)")

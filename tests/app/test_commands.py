@@ -175,3 +175,10 @@ def test_a_plugin_that_fails(undiffuse, tmp_path):
     (tmp_path / "bad.py").write_text("1 / 0")
     done = undiffuse("degradations", "--plugin", tmp_path / "bad.py")
     assert done.code == 2 and "ZeroDivisionError" in done.err and done.err.count("\n") == 1
+
+
+def test_a_plugin_given_twice_is_loaded_twice(undiffuse, tmp_path, forget):
+    (tmp_path / "mine.py").write_text(PLUGIN.replace("NAME", "mine"))
+    plugin = ("--plugin", tmp_path / "mine.py")
+    done = undiffuse("degradations", *plugin, *plugin)
+    assert done.code == 0 and done.out.count("\nmine\n") == 1
