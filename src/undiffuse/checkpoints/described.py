@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from undiffuse.checkpoints.weights import shown
 from undiffuse.config import Options, explain, validated
 from undiffuse.core.tensors import write_tensors
 from undiffuse.networks import Photo
@@ -143,6 +144,6 @@ def _empty(config: Described, file: Any) -> nn.Module:
         if wanted.get(name) != shapes.get(name):
             found, expected = shapes.get(name, "missing"), wanted.get(name, "no such tensor")
             raise ValueError(
-                f"{name[:100]} is {found}, expected {expected}; take the file from its source again"
+                f"{shown(name)} is {found}, expected {expected}; take the file from its source again"
             )
     return net
