@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from undiffuse.commands.given import Plugins, PriorOptions, checked, load_plugins
+from undiffuse.commands.given import Plugins, PriorOptions, checked, load_files, load_plugins
 from undiffuse.commands.lists import listing
 from undiffuse.commands.shown import plain, show
 
@@ -24,8 +24,9 @@ def everything(context: typer.Context, plugin: Plugins = []) -> None:  # noqa: B
 
 
 @priors.command("list", epilog="Example: undiffuse priors list")
-def list_priors() -> None:
+def list_priors(plugin: Plugins = []) -> None:  # noqa: B006
     """List the priors: what is built in, and the published files that load by name once they are pulled."""
+    load_files(plugin)
     _list()
 
 
