@@ -80,7 +80,7 @@ def desk(tmp_path, monkeypatch):
     experiment(tmp_path / "exp")
     shelf = tmp_path / "shelf/256x256_diffusion/256x256_diffusion.pt"  # pulled before: nothing is downloaded
     shelf.parent.mkdir(parents=True)
-    shelf.write_bytes(b"in place of two gigabytes")
+    shelf.write_bytes(b"PK\x03\x04 in place of two gigabytes")
     monkeypatch.setenv("UNDIFFUSE_CACHE", str(tmp_path / "shelf"))
     monkeypatch.chdir(tmp_path)
 

@@ -6,11 +6,14 @@ options from there (`options`), and a call from Python is held to the same range
 """
 
 import difflib
+import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,7 +41,10 @@ class Entry:
 
 
 class Registry:
-    """A table of named factories that refuses unknown names with the choices, and double names."""
+    """A table of named factories that refuses unknown names with the choices, and double names.
+
+    A factory that is defined again, as by a plugin that is loaded twice or a cell of a notebook, takes its own place.
+    """
 
     def __init__(self, kind: str):
         self.kind = kind
@@ -73,7 +79,8 @@ class Registry:
         self._add(Entry(name, entry.factory, summary, example, preset, {**entry.facts, **known}))
 
     def _add(self, entry: Entry) -> None:
-        if entry.name in self._entries:
+        before = self._entries.get(entry.name)
+        if before is not None and before != entry and not _redefined(before.factory, entry.factory):
             raise ValueError(f"there is already a {self.kind} named '{entry.name}'; choose another name")
         self._entries[entry.name] = entry
 
@@ -97,6 +104,12 @@ class Registry:
         return len(self._entries)
 
 
+def _redefined(before: Any, now: Any) -> bool:
+    """Whether a factory is another one by the same name in the same module."""
+    names = [(getattr(one, "__module__", None), getattr(one, "__qualname__", None)) for one in (before, now)]
+    return before is not now and names[0] == names[1] and None not in names[0]
+
+
 DATASETS = Registry("dataset")
 OPERATORS = Registry("degradation")
 PRIORS = Registry("prior")
@@ -109,12 +122,14 @@ def load_plugin(path: str | Path) -> ModuleType:
     """Run a Python file that registers degradations, samplers, restorers or priors of the user's own.
 
     The file is code and runs with the user's rights: it is never loaded unless asked for by name.
-    ValueError if the file is missing or fails, with its own error in the message.
+    The same file again takes the place of what it registered before. ValueError if the file is missing or fails,
+    with its own error in the message.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no plugin file '{path}'; --plugin takes the path of a Python file")
-    name = f"undiffuse_plugin_{path.stem}"
+    place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]  # files of one name stay apart
+    name = f"undiffuse_plugin_{path.stem}_{place}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"plugin '{path}' is not a Python file (its name must end in .py)")
@@ -129,8 +144,27 @@ def load_plugin(path: str | Path) -> ModuleType:
 
 
 def load_entry_points() -> list[str]:
-    """Import every installed plugin (entry-point group `undiffuse.plugins`); returns their names."""
-    found = importlib.metadata.entry_points(group=PLUGIN_GROUP)
-    for point in found:
+    """Import every installed plugin (entry-point group `undiffuse.plugins`); returns their names.
+
+    ValueError as of `load_entry_point`. Commands do so themselves; a program in Python calls it once.
+    """
+    return [load_entry_point(point) for point in entry_points()]
+
+
+def entry_points() -> list[EntryPoint]:
+    """The installed plugins, not imported yet."""
+    return list(importlib.metadata.entry_points(group=PLUGIN_GROUP))
+
+
+def load_entry_point(point: EntryPoint) -> str:
+    """Import one installed plugin; returns its name. ValueError, with its package, if it fails."""
+    try:
         point.load()
-    return [point.name for point in found]
+    except (Exception, SystemExit) as error:
+        owner, remedy = "", f"repair {point.value}"
+        if point.dist is not None:
+            owner = f" of the package '{point.dist.name}'"
+            remedy += f", or uninstall it: pip uninstall {point.dist.name}"
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the installed plugin '{point.name}'{owner} failed: {said}; {remedy}") from error
+    return point.name

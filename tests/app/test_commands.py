@@ -131,19 +131,54 @@ def test_a_wrong_operator_fails_its_check(undiffuse, tmp_path, forget):
     assert done.code == 1 and "FAILED" in done.out
 
 
-def test_an_installed_plugin_is_found(undiffuse, tmp_path, monkeypatch, forget):
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
     """A package with an entry point in the group undiffuse.plugins, as pip would leave it."""
-    (tmp_path / "wrong_package.py").write_text(PLUGIN.replace("NAME", "wrong_package"))
-    info = tmp_path / "wrong_package-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wrong-package\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[undiffuse.plugins]\nwrong = wrong_package\n")
-    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(name: str, text: str) -> None:
+        (tmp_path / f"{name}_package.py").write_text(text)
+        info = tmp_path / f"{name}_package-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-package\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[undiffuse.plugins]\n{name} = {name}_package\n")
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return install
+
+
+def test_an_installed_plugin_is_found(undiffuse, installed, forget):
+    installed("wrong", PLUGIN.replace("NAME", "wrong_package"))
     done = undiffuse("degradations")
     assert done.code == 0 and "wrong_package" in done.out
+
+
+@pytest.mark.parametrize("text", ["1 / 0", "exit(3)"])
+def test_an_installed_plugin_that_fails_is_named(undiffuse, installed, text):
+    installed("broken", text)
+    done = undiffuse("degradations")
+    assert done.code == 2 and done.err.count("\n") == 1
+    for part in ("plugin 'broken'", "package 'broken-package'", "pip uninstall broken-package"):
+        assert part in done.err
+
+
+def test_the_doctor_finds_an_installed_plugin_that_fails(undiffuse, installed, forget):
+    """The others are imported, and the rest is examined."""
+    installed("broken", "1 / 0")
+    installed("wrong", PLUGIN.replace("NAME", "wrong_package"))
+    done = undiffuse("doctor", "--size", "9x8")
+    assert done.code == 1 and "plugin            ok       wrong" in done.out and "arithmetic" in done.out
+    assert "plugin            broken   the installed plugin 'broken'" in done.out
+    assert "ZeroDivisionError" in done.out and "uninstall it: pip uninstall broken-package" in done.out
 
 
 def test_a_plugin_that_fails(undiffuse, tmp_path):
     (tmp_path / "bad.py").write_text("1 / 0")
     done = undiffuse("degradations", "--plugin", tmp_path / "bad.py")
     assert done.code == 2 and "ZeroDivisionError" in done.err and done.err.count("\n") == 1
+
+
+def test_a_plugin_given_twice_is_loaded_twice(undiffuse, tmp_path, forget):
+    (tmp_path / "mine.py").write_text(PLUGIN.replace("NAME", "mine"))
+    plugin = ("--plugin", tmp_path / "mine.py")
+    done = undiffuse("degradations", *plugin, *plugin)
+    assert done.code == 0 and done.out.count("\nmine\n") == 1

@@ -117,6 +117,27 @@ def test_no_readable_picture(undiffuse, exp):
     assert not (exp / "image_samples").exists()
 
 
+def test_an_exact_answer_is_null_in_the_record_and_kept(undiffuse, exp):
+    command = COMMAND.replace("sr4 --sigma_0 0.05", "deno --sigma_0 0").split()
+    for kept in (False, True):
+        done = undiffuse(*command)
+        assert done.code == 0 and "Total Average PSNR: inf" in done.out
+        assert ("5 of them there already" in done.out) == kept
+    lines = (exp / "image_samples/demo/ddrm.jsonl").read_text().splitlines()
+    assert len(lines) == 6 and not any("Infinity" in line for line in lines)
+    assert all(json.loads(line)["psnr"] is None for line in lines[1:])
+
+
+def test_a_prior_of_a_plugin(undiffuse, exp, tmp_path):
+    text = "from undiffuse.registry import PRIORS\nPRIORS.register('mine', summary='', example='')"
+    (tmp_path / "mine.py").write_text(f"{text}(lambda: lambda x, sigma: x)")
+    plugin = ("--plugin", tmp_path / "mine.py")
+    done = undiffuse(*COMMAND.split(), "--prior", "mine", *plugin)
+    assert done.code == 0 and "mine prior" in done.err
+    for command in (("priors", "list", *plugin), ("priors", *plugin, "list"), ("priors", *plugin)):
+        assert "\nmine" in undiffuse(*command).out
+
+
 def test_subset_of_the_command(undiffuse, exp):
     done = undiffuse(*COMMAND.split(), "--subset_start", "2", "--subset_end", "4")
     assert done.code == 0 and names(exp) == numbered([2, 3])
@@ -164,6 +185,8 @@ def test_consent(tmp_path):
         (["--deg", "nothing"], "no degradation named 'nothing'"),
         (["--prior", "256x256_diffusion_uncond"], "run undiffuse priors pull 256x256_diffusion_uncond"),
         (["--subset_start", "3", "--subset_end", "9"], "range 3:9"),
+        (["--subset_start", "3"], "--subset_start 3 and --subset_end -1; expected both ends"),
+        (["--subset_end", "3"], "--subset_start -1 and --subset_end 3; expected both ends"),
         (["--classifier", "256x256_classifier"], "run undiffuse priors pull 256x256_classifier"),
     ],
 )

@@ -12,6 +12,7 @@ from undiffuse.app.priors import Opened, check_guidance, denoiser, label_of, lev
 from undiffuse.app.sizes import WHOLE, check_shape, in_windows
 from undiffuse.core.images import write
 from undiffuse.priors import class_guided
+from undiffuse.registry import PRIORS, load_plugin
 
 RGB_CLASSES = changed(CLASSES, {"in_channels": 3, "out_channels": 3}, channels=3)
 
@@ -39,6 +40,109 @@ def test_neither_name_nor_path(tmp_path):
         open_prior("256x256_difusion")
     with pytest.raises(ValueError, match="no prior at .*folder of a run"):
         open_prior(str(tmp_path))
+
+
+PLUGIN = """
+from typing import Annotated
+from pydantic import Field
+from undiffuse.registry import PRIORS
+
+@PRIORS.register("opt", summary="independent pixels", example="--prior opt:var=0.3")
+def opt(*, var: Annotated[float, Field(gt=0)] = 0.25):
+    return lambda x, sigma: x / (1 + sigma.reshape(-1, 1, 1, 1) ** 2 / var)
+"""
+
+
+@pytest.fixture
+def opt(tmp_path):
+    """A plugin with a prior that is a plain function, with an option."""
+    path = tmp_path / "opt.py"
+    path.write_text(PLUGIN)
+    return path
+
+
+def test_options_of_a_prior_by_name(opt):
+    load_plugin(opt)
+    x, sigma = torch.ones(1, 1, 2, 2), torch.tensor(1.0)
+    answers = {
+        ("opt", None): 1 / 5,
+        ("opt:var=1", None): 1 / 2,
+        ("opt:1", None): 1 / 2,
+        ("opt", "var=1"): 1 / 2,
+    }
+    for (text, options), expected in answers.items():
+        opened = open_prior(text, options)
+        assert opened.name == text and opened.denoise(x, sigma).eq(expected).all()
+    assert len({open_prior(*asked).mark for asked in answers}) == 4
+    for text, options, said in (
+        ("opt:var=-1", None, "option var='-1' of 'opt'"),
+        ("opt:vr=1", None, "'opt' has no option 'vr'; did you mean 'var'"),
+        ("opt:var=1", "var=2", "'var' is given twice"),
+        ("photo:var=1", None, "'photo' has no option 'var'"),
+        ("photo", "var=1", "'photo' has no options"),
+        ("ot:var=1", None, "no prior named 'ot:var=1'.* or give a file of weights"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            open_prior(text, options)
+
+
+def test_a_file_goes_before_a_name_with_options(opt, tmp_path, monkeypatch):
+    load_plugin(opt)
+    monkeypatch.chdir(tmp_path)
+    stored(tmp_path / "opt:var=1,a.safetensors", PHOTO)
+    assert open_prior("opt:var=1,a.safetensors").config == PHOTO
+
+
+@pytest.mark.parametrize("command", ["likelihood", "bench", "compare", "doctor", "sample", "restore"])
+def test_a_prior_that_is_a_plain_function(undiffuse, tmp_path, opt, command):
+    (tmp_path / "pictures").mkdir()
+    for i in range(4):
+        write(photograph(12, 12).roll(i, 2), tmp_path / f"pictures/{i}.png")
+    data, out = tmp_path / "pictures", tmp_path / "out"
+    arguments = {
+        "likelihood": ["--data", data, "--steps", 2, "--size", "8x8"],
+        "bench": [
+            "--baselines",
+            "none",
+            "--data",
+            data,
+            "--tasks",
+            "deno",
+            "--noise",
+            0.1,
+            "--size",
+            8,
+            "--calls",
+            2,
+            "--out",
+            out,
+        ],
+        "compare": ["--samplers", "ddim:2", "--fine", 4, "--n", 2, "--size", "8x8", "--out", out],
+        "doctor": ["--size", "8x8"],
+        "sample": ["--size", "8x8", "--n", 1, "--steps", 2, "--out", out],
+        "restore": [data / "0.png", "--degrade", "deno", "--noise", 0.1, "--steps", 2, "--out", out],
+    }[command]
+    prior = ["opt"] if command in ("likelihood", "compare", "sample") else ["--prior", "opt"]
+    done = undiffuse(command, *prior, *arguments, "--plugin", opt)
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"), [("None", "NoneType"), ("3", "int"), ("torch.nn.Conv2d", "Conv2d")]
+)
+def test_a_factory_that_gives_no_prior(undiffuse, tmp_path, given, shown):
+    text = PLUGIN.replace("lambda x, sigma: x / (1 + sigma.reshape(-1, 1, 1, 1) ** 2 / var)", given)
+    (tmp_path / "opt.py").write_text("import torch\n" + text)
+    done = undiffuse("doctor", "--prior", "opt", "--plugin", tmp_path / "opt.py")
+    assert done.code == 2 and f"the prior 'opt' is {shown}; expected" in done.err
+
+
+def test_a_function_keeps_the_variance_that_it_predicts(opt):
+    prior = prior_of(PHOTO)
+    PRIORS.register("given", summary="", example="")(lambda: prior.given())
+    assert hasattr(open_prior("given").denoise, "predict")
+    load_plugin(opt)
+    assert not hasattr(open_prior("opt").denoise, "predict")
 
 
 def test_shapes_that_a_network_takes(tmp_path):

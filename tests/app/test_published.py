@@ -8,7 +8,7 @@ import torch
 from tests.networks.weights import seeded
 from tests.pictures import photograph
 from undiffuse.app.priors import open_prior
-from undiffuse.checkpoints import load, load_classifier
+from undiffuse.checkpoints import load, load_classifier, parse_given, save
 from undiffuse.core.images import read, write
 from undiffuse.metrics import psnr
 from undiffuse.networks import ADMConfig, ClassifierConfig, DDPMConfig
@@ -101,6 +101,28 @@ def test_a_converted_file_goes_into_a_folder(undiffuse, tmp_path):
     assert again.code == 2 and "exists already" in again.err
 
 
+def test_names_are_inspected_and_converted(undiffuse, tmp_path, monkeypatch):
+    """Built in, or pulled. A file of that name goes first, as with --prior."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNDIFFUSE_CACHE", str(tmp_path / "shelf"))
+    assert "form: undiffuse prior 1" in undiffuse("priors", "inspect", "photo-small").out
+    done = undiffuse("priors", "convert", "photo-small", "new")
+    assert done.code == 0 and load("new/photo-small.safetensors").config == open_prior("photo-small").config
+    done = undiffuse("priors", "inspect", "celeba_hq")
+    assert done.code == 2 and "run undiffuse priors pull celeba_hq" in done.err
+    (tmp_path / "shelf/celeba_hq").mkdir(parents=True)
+    published(tmp_path / "shelf/celeba_hq/celeba_hq.ckpt", ADM)
+    for command in (("inspect", "celeba_hq"), ("convert", "celeba_hq", "new")):
+        done = undiffuse("priors", *command, "--prior-options", SAID)
+        assert done.code == 0 and "celeba_hq" in done.out
+    assert (tmp_path / "new/celeba_hq.safetensors").is_file()
+    published(tmp_path / "celeba_hq", UPSAMPLER)
+    assert "low_res=sr4, what made the small picture" in undiffuse("priors", "inspect", "celeba_hq").out
+    for name, said in (("photo-gaussian", "without a file of weights"), ("phto", "no prior at 'phto'")):
+        done = undiffuse("priors", "inspect", name)
+        assert done.code == 2 and said in done.err
+
+
 def test_diffusers_go_into_a_new_or_empty_folder(undiffuse, tmp_path):
     command = ("priors", "convert", published(tmp_path / "m.pt", ADM), tmp_path / "out", "--to", "diffusers")
     command += ("--prior-options", SAID + ",size=16")
@@ -138,6 +160,35 @@ def test_convert_refuses_before_it_writes(undiffuse, tmp_path):
         done = undiffuse("priors", "convert", path, tmp_path / out, *extra)
         assert done.code == 2 and done.err.splitlines()[-1].startswith("error: ") and said in done.err
         assert not (tmp_path / out).exists()
+
+
+@pytest.mark.parametrize(("precision", "value"), [("fp16", 1e5), ("bf16", 3.4e38)])
+def test_numbers_that_a_precision_cannot_hold_are_refused(undiffuse, tmp_path, precision, value):
+    path, out = published(tmp_path / "m.pt", ADM), tmp_path / "m.safetensors"
+    state = torch.load(path)
+    state["out.2.bias"][1] = -value
+    state["input_blocks.0.0.bias"][0] = float("inf")  # is so in the file already
+    torch.save(state, path)
+    command = ("priors", "convert", path, out, "--prior-options", SAID, "--precision")
+    done = undiffuse(*command, precision)
+    assert done.code == 2 and not out.exists()
+    assert f"--precision {precision} cannot hold {value:g}, which is in out.2.bias; use" in done.err
+    assert undiffuse(*command, done.err.split()[-1]).code == 0 and load(out).prior.net is not None
+
+
+def test_a_size_that_the_network_cannot_be_shown_is_refused(undiffuse, tmp_path):
+    path, out = published(tmp_path / "m.pt", ADM), tmp_path / "out.safetensors"
+    for options in (f"{SAID},size=15", f"{SAID},size=16x15"):
+        for command in (("inspect", path), ("convert", path, out)):
+            done = undiffuse("priors", *command, "--prior-options", options)
+            assert (
+                done.code == 2 and "x15; expected sides that 2 divides" in done.err and str(path) in done.err
+            )
+    assert not out.exists()
+    found = load(path, parse_given(f"{SAID},size=16"))
+    save(out, found.prior, found.config.model_copy(update={"size": (15, 16)}), {})
+    with pytest.raises(ValueError, match=r"out.safetensors.*size 15x16; expected sides that 2 divides"):
+        open_prior(str(out))
 
 
 def test_restoring_with_a_published_file(undiffuse, tmp_path):
@@ -281,7 +332,7 @@ def test_what_has_no_network_has_no_precision(undiffuse, tmp_path):
     for extra, said in (
         (("--prior", "photo-gaussian", "--precision", "bf16"), "is no network"),
         (("--prior", "photo", "--precision", "fp8"), "precision"),
-        (("--prior", "photo", "--prior-options", "heads=4"), "comes with the package"),
+        (("--prior", "photo", "--prior-options", "heads=4"), "'photo' has no options"),
     ):
         done = undiffuse("restore", tmp_path / "p.png", "--degrade", "sr2", "--out", tmp_path / "o", *extra)
         assert done.code == 2 and said in done.err and done.err.count("\n") == 1

@@ -352,6 +352,57 @@ def test_a_page_is_no_file_of_weights(serve):
         run(source(server))
 
 
+@pytest.mark.parametrize(
+    ("data", "facts", "said"),
+    [
+        (
+            b"<html>please log in</html>",
+            {},
+            "is there, but it is no file of weights: it begins with b'<html>",
+        ),
+        (DATA[:-1], {"bytes": len(DATA)}, "is there, but it has 300,003 bytes, expected 300,004; remove it"),
+        (None, {}, "is no file; move it away"),
+    ],
+)
+def test_what_lies_there_already_is_checked_as_what_comes(serve, data, facts, said):
+    wanted = source(serve("fine"), **facts)
+    path = at(wanted)
+    path.parent.mkdir(parents=True)
+    if data is None:
+        path.mkdir()
+    else:
+        path.write_bytes(data)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        run(wanted)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_of_a_file_that_was_put_there_no_address_is_noted(serve):
+    wanted = source(serve("fine"))
+    path = at(wanted)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(DATA)
+    result, _ = run(wanted)
+    assert not result.fresh and result.record.url == "" and remembered(path) == result.record
+
+
+@pytest.mark.parametrize("gone", [False, True])
+@pytest.mark.parametrize("text", ["{", "[]", '{"name": "net"}', "SHORT"])
+def test_a_damaged_record_is_refused(serve, gone, text):
+    """It is what the next file is compared with: without it any file would do."""
+    server = serve("fine")
+    wanted = source(server)
+    path = run(wanted)[0].path
+    record = path.with_name("net.pt.json")
+    text = record.read_text().replace(sha(), sha()[:-1]) if text == "SHORT" else text
+    record.write_text(text)
+    if gone:
+        path.unlink()
+    with pytest.raises(ValueError, match=re.escape(f"'{record}', the record")) as error:
+        run(wanted)
+    assert "\n" not in str(error.value) and record.read_text() == text and len(server.asked) == 1
+
+
 def test_no_room(serve, monkeypatch):
     monkeypatch.setattr(transfers.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100_000}))
     with pytest.raises(ValueError, match="300,004 bytes in .*, which has 100,000; make room"):

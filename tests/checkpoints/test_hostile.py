@@ -7,9 +7,12 @@ import zipfile
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from tests.networks.weights import seeded
-from undiffuse.checkpoints import load, parse_given
+from tests.small import PHOTO, prior_of
+from undiffuse.checkpoints import load, parse_given, save
 from undiffuse.checkpoints.weights import open_weights
 from undiffuse.networks import DDPMConfig
 
@@ -182,3 +185,22 @@ def test_nothing_and_odd_files(tmp_path):
     for held in ({}, [], {"model": 3}, {"a": {"b": torch.zeros(3)}}, [1, 2, 3], torch.zeros(3)):
         torch.save(held, tmp_path / "a.pt")
         refused(tmp_path / "a.pt")
+
+
+def test_names_of_tensors_are_told_in_one_line(tmp_path):
+    """A terminal would act on the characters in them."""
+    name = "in\n\x1b[31m"
+    for number, held in enumerate(
+        ({name: torch.zeros(2)}, {name: torch.zeros(2).int()}, {**whole(), name: torch.zeros(2)})
+    ):
+        save_file(held, tmp_path / f"{number}.safetensors")
+        said = refused(tmp_path / f"{number}.safetensors")
+        assert r"in\n\x1b[31m" in said and "\x1b" not in said
+    path = tmp_path / "ours.safetensors"
+    save(path, prior_of(PHOTO), PHOTO, {})
+    with safe_open(path, "pt") as file:
+        meta = file.metadata()
+    save_file({name: torch.zeros(2)}, path, meta)
+    with pytest.raises(ValueError) as error:
+        load(path)
+    assert "\n" not in str(error.value) and "\x1b" not in str(error.value)

@@ -170,3 +170,9 @@ def test_guidance_needs_a_null_class():
         class_guided(prior, torch.tensor([1]), scale=2)
     with pytest.raises(ValueError, match="classes 0 to 2"):
         class_guided(prior, torch.tensor([3]), scale=1)
+
+
+def test_labels_of_another_number_than_the_images_are_refused():
+    denoise = class_guided(prior_of(CLASSES), torch.tensor([0, 1, 2]), scale=2)
+    with pytest.raises(ValueError, match=r"3 labels for 8 images; expected one an image, \(8,\)"):
+        denoise(torch.zeros(8, 1, 8, 8), torch.tensor(1.0))

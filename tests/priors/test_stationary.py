@@ -111,6 +111,9 @@ def test_file_of_another_kind(tmp_path):
     save_file({"power": torch.ones(3, 4)}, tmp_path / "other")
     with pytest.raises(ValueError, match="has no colours, frequencies, mean, mean_variance"):
         StationaryGaussian.load(tmp_path / "other")
+    for path in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(ValueError, match=f"'{path}' cannot be read"):
+            StationaryGaussian.load(path)
 
 
 def test_photo_gaussian_is_what_it_says():

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.outputs import check_writable, make_folder
 from undiffuse.app.priors import PRECISIONS
+from undiffuse.app.pull import named_file
 from undiffuse.checkpoints import (
     Checkpoint,
     Given,
@@ -34,7 +37,7 @@ FORMS = ("undiffuse", "diffusers")
 class ConvertConfig(Options):
     """What `undiffuse priors convert` is told."""
 
-    file: Path  # of any form, or a folder
+    file: str  # of any form, a folder, or the name of a prior that is built in or pulled
     out: Path  # a file, or a folder for it; for diffusers a new folder, or an empty one
     to: str = "undiffuse"
     prior_options: str | None = None
@@ -46,11 +49,17 @@ def convert(config: ConvertConfig) -> Iterator[Event]:
 
     Our file says all: description, source with its digest, and what was given. It is loaded without options.
     """
-    path, given = native_file(config.file), parse_given(config.prior_options)
-    _check(config)
-    if config.to == "undiffuse" and config.out.suffix != ".safetensors":
-        config = config.model_copy(update={"out": config.out / f"{config.file.stem}.safetensors"})
+    with named_file(config.file) as path:
+        file = native_file(path)
         _check(config)
+        if config.to == "undiffuse" and config.out.suffix != ".safetensors":
+            config = config.model_copy(update={"out": config.out / f"{path.stem}.safetensors"})
+            _check(config)
+        yield from _convert(config, file)
+
+
+def _convert(config: ConvertConfig, path: Path) -> Iterator[Event]:
+    given = parse_given(config.prior_options)
     ours = is_ours(path)
     if ours:
         classifying = open_header(path).get("kind") == CLASSIFIER
@@ -66,6 +75,8 @@ def convert(config: ConvertConfig) -> Iterator[Event]:
     yield from map(Note, found.told)
     if config.to == "diffusers" and isinstance(found.description, PriorConfig):
         yield from map(Note, _lost(found.description))
+    if config.precision != "fp32":
+        _check_finite(found.model.net, config.precision)
     yield Progress(1, 2, f"writing {config.out.name}")
     make_folder(config.out.parent)
     if config.precision != "fp32":
@@ -97,6 +108,18 @@ def _check(config: ConvertConfig) -> None:
     if config.to == "undiffuse" and config.out.suffix not in ("", ".safetensors"):
         raise ValueError(f"'{config.out}'; expected a name that ends in .safetensors, or a folder")
     check_writable(config.out.parent)
+
+
+def _check_finite(net: nn.Module, precision: str) -> None:
+    """ValueError, with the first, for numbers that are beyond what this precision holds."""
+    for name, value in net.state_dict().items():
+        lost = value.isfinite() & ~value.to(PRECISIONS[precision]).isfinite()
+        if lost.any():
+            largest = value[lost].abs().max().item()
+            remedy = "bf16" if precision == "fp16" else "fp32"
+            raise ValueError(
+                f"--precision {precision} cannot hold {largest:.6g}, which is in {name}; use {remedy}"
+            )
 
 
 def _check_low_res(config: PriorConfig) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from undiffuse.app.events import Done, Event, Progress
+from undiffuse.app.pull import named_file
 from undiffuse.app.pull.shelf import digests
 from undiffuse.checkpoints import Given, NoisyClassifierConfig, PriorConfig, classifier, native
 from undiffuse.checkpoints.facts import HINTS, parse_given
@@ -25,9 +26,17 @@ class Inspected:
     missing: tuple[str, ...]  # options that `--prior-options` has to give before it can be used
 
 
-def inspect(path: Path, options: str | None = None) -> Iterator[Event]:
-    """Progress of reading, and an `Inspected`. ValueError, in one line, for a file that is of no known form."""
-    given, file = parse_given(options), native_file(path)
+def inspect(text: str, options: str | None = None) -> Iterator[Event]:
+    """Progress of reading, and an `Inspected`. ValueError, in one line, for a file that is of no known form.
+
+    text: a path, or the name of a prior that is built in or pulled.
+    """
+    with named_file(text) as path:
+        yield from _inspect(native_file(path), options)
+
+
+def _inspect(file: Path, options: str | None) -> Iterator[Event]:
+    given = parse_given(options)
     ours = is_ours(file)
     if ours and options:
         raise ValueError(f"--prior-options {options}: '{file}' is of undiffuse and tells all itself")

@@ -19,11 +19,12 @@ from undiffuse.app.pull import pulled
 from undiffuse.checkpoints import PriorConfig, load, parse_given
 from undiffuse.checkpoints.formats import native_file
 from undiffuse.checkpoints.known import known
+from undiffuse.config import describe, from_term, parse_term
 from undiffuse.core.grids import karras
 from undiffuse.core.state import Denoise
 from undiffuse.networks import Photo, lowered, packed
 from undiffuse.priors import Prior, StationaryGaussian, class_guided
-from undiffuse.registry import PRIORS
+from undiffuse.registry import PRIORS, Entry
 
 LOWEST, TOP = 0.002, 80.0  # of a grid of sigma (Karras et al. 2022)
 SHOWN = 20  # classes in a message
@@ -149,6 +150,8 @@ def announced(text: str) -> Iterator[Note]:
 def open_prior(text: str, options: str | None = None, precision: str = "fp32") -> Opened:
     """A name of `undiffuse priors` (published ones once they are pulled), else a file of weights or a run's folder.
 
+    A name may have options of its prior after it, name:key=value,...; files and published names go first.
+
     options: what `--prior-options` says of a file from outside, key=value,... precision: fp32, or bf16 or fp16 for the
     convolutions and attention of a network. ValueError, in one line, for what cannot be opened so. Whoever opens a
     prior is about to call it: the process keeps the memory that it frees (`keep_freed`).
@@ -166,28 +169,54 @@ def open_prior(text: str, options: str | None = None, precision: str = "fp32") -
 
 
 def _opened(text: str, options: str | None) -> Opened:
-    if text in PRIORS:
-        if options:
-            raise ValueError(
-                f"--prior-options are for files from outside, and '{text}' comes with the package"
-            )
-        held: Callable[[], AbstractContextManager[Path]] | None = PRIORS[text].facts.get("file")
-        if held is not None:
-            with held() as path:
-                return _from_file(text, path)
-        denoise = PRIORS[text]()
-        return Opened(denoise.eval() if isinstance(denoise, nn.Module) else denoise, text)
     path = Path(text)
-    if not path.exists():
-        if (held_here := pulled(text)) is not None:
-            return _from_file(text, held_here, options)
-        try:
-            PRIORS[text]
-        except ValueError as error:
-            near = difflib.get_close_matches(text, known(), 1, 0.8)
-            meant = f", such as the published {near[0]}" if near else ""
-            raise ValueError(f"{error}, or give a file of weights{meant}, or a run's folder") from None
-    return _from_file(text, native_file(path), options)
+    if text not in PRIORS and path.exists():
+        return _from_file(text, native_file(path), options)
+    if text not in PRIORS and (held_here := pulled(text)) is not None:
+        return _from_file(text, held_here, options)
+    name = re.split("[:,]", text, maxsplit=1)[0].strip()
+    try:
+        entry = PRIORS[name if name in PRIORS else text]
+    except ValueError as error:
+        near = difflib.get_close_matches(text, known(), 1, 0.8)
+        meant = f", such as the published {near[0]}" if near else ""
+        raise ValueError(f"{error}, or give a file of weights{meant}, or a run's folder") from None
+    return _registered(text, entry, options)
+
+
+def _registered(text: str, entry: Entry, options: str | None) -> Opened:
+    """text: its name, or name:key=value,... options: more of these."""
+    if options and not describe(entry):
+        raise ValueError(f"--prior-options are for files from outside, and '{entry.name}' has no options")
+    _, first, given = parse_term(f"{text},{options}" if options else text)
+    settings = from_term(entry, first, given)
+    held: Callable[[], AbstractContextManager[Path]] | None = entry.facts.get("file")
+    if held is not None:
+        with held() as path:
+            return _from_file(text, path)
+    denoise = entry(**settings)
+    if isinstance(denoise, type) or not callable(denoise):
+        shown = denoise.__name__ if isinstance(denoise, type) else type(denoise).__name__
+        raise ValueError(
+            f"the prior '{entry.name}' is {shown}; expected a function of (x, sigma), or a module: its factory has to "
+            "return one"
+        )
+    module = denoise if isinstance(denoise, nn.Module) else _Function(denoise)
+    return Opened(module.eval(), text, asked_for=options or "")
+
+
+class _Function(nn.Module):
+    """A denoiser that is no module, as one: it can be moved and counted like the others."""
+
+    def __init__(self, denoise: Any):
+        super().__init__()
+        self.denoise = denoise
+        if hasattr(denoise, "predict"):  # a variance, too
+            self.predict = denoise.predict
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """E[x0 | x]."""
+        return self.denoise(x, sigma)
 
 
 def _from_file(text: str, path: Path, options: str | None = None) -> Opened:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pydantic
 from torch import nn
 
-from undiffuse.checkpoints.described import WIDEST, Described, read, write
+from undiffuse.checkpoints.described import WIDEST, Described, check_size, read, write
 from undiffuse.checkpoints.native import Beta, Count, Schedule, discrete, file_of
 from undiffuse.priors import DiscreteSchedule, NoisyClassifier
 
@@ -57,5 +57,10 @@ def save_classifier(
 
 def load_classifier(path: str | Path) -> tuple[NoisyClassifier, NoisyClassifierConfig, Mapping[str, Any]]:
     """The classifier of a file, or of a run's folder. ValueError, in one line, for a file that holds none."""
-    net, config, facts = read(file_of(path), KIND, NoisyClassifierConfig, "classifier")
+    path = file_of(path)
+    net, config, facts = read(path, KIND, NoisyClassifierConfig, "classifier")
+    try:
+        check_size(net, config.size)
+    except ValueError as error:
+        raise ValueError(f"'{path}' is no classifier of undiffuse: {error}") from None
     return config.around(net), config, facts

@@ -10,9 +10,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from undiffuse import networks  # noqa: F401 (fills the registry)
+from undiffuse.checkpoints.weights import shown
 from undiffuse.config import Options, explain, validated
 from undiffuse.core.tensors import write_tensors
+from undiffuse.networks import Photo
 from undiffuse.registry import NETWORKS, Entry
 
 WIDEST = 100_000  # any size in a header: wider layers are nobody's
@@ -71,6 +72,15 @@ D = TypeVar("D", bound=Described)
 
 def _first(wanted: Mapping[str, Any], sizes: Mapping[str, Any]) -> str:
     return next(key for key in wanted if key not in sizes)
+
+
+def check_size(net: nn.Module, size: tuple[int, int] | None) -> None:
+    """ValueError for a size (height, width) that the network cannot be shown; `photo` pads any by itself."""
+    unit: int = 1 if isinstance(net, Photo) else getattr(getattr(net, "config", None), "multiple", 1)
+    if size is not None and any(side % unit or not side for side in size):
+        raise ValueError(
+            f"size {size[0]}x{size[1]}; expected sides that {unit} divides: give the size that it was trained on"
+        )
 
 
 def write(path: Path, kind: str, net: nn.Module, config: Described, facts: Mapping[str, Any]) -> None:
@@ -134,6 +144,6 @@ def _empty(config: Described, file: Any) -> nn.Module:
         if wanted.get(name) != shapes.get(name):
             found, expected = shapes.get(name, "missing"), wanted.get(name, "no such tensor")
             raise ValueError(
-                f"{name[:100]} is {found}, expected {expected}; take the file from its source again"
+                f"{shown(name)} is {found}, expected {expected}; take the file from its source again"
             )
     return net

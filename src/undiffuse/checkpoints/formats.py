@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from undiffuse.checkpoints import classifier, native
 from undiffuse.checkpoints.adm import ADMFormat
 from undiffuse.checkpoints.classifier import NoisyClassifierConfig
-from undiffuse.checkpoints.described import Described
+from undiffuse.checkpoints.described import check_size
 from undiffuse.checkpoints.diffusers import DiffusersFormat, weights_of, with_settings
 from undiffuse.checkpoints.edm import EDMFormat, is_snapshot, open_snapshot
 from undiffuse.checkpoints.facts import Given
@@ -19,7 +19,7 @@ from undiffuse.checkpoints.found import Format, Found, network_of
 from undiffuse.checkpoints.ho_ddpm import HoFormat
 from undiffuse.checkpoints.known import Known, known
 from undiffuse.checkpoints.native import IN_A_RUN, Checkpoint, PriorConfig
-from undiffuse.checkpoints.weights import Shapes, Weights, open_header, open_weights
+from undiffuse.checkpoints.weights import Shapes, Weights, open_header, open_weights, shown
 from undiffuse.config import validated
 from undiffuse.priors import NoisyClassifier
 from undiffuse.registry import NETWORKS
@@ -134,12 +134,15 @@ def describe(weights: Weights, given: Given) -> Found:
     raise ValueError(f"'{weights.path}' is of no known form: {nearest(weights.shapes)}")
 
 
-def fitted(path: Path, config: Described, tensors: Mapping[str, Tensor]) -> nn.Module:
+def fitted(
+    path: Path, config: PriorConfig | NoisyClassifierConfig, tensors: Mapping[str, Tensor]
+) -> nn.Module:
     """The network of a description around these tensors, which are not copied. ValueError if they do not fit."""
     try:
         config.bounded(len(tensors))
         with torch.device("meta"):
             net = config.build_network()
+        check_size(net, config.size)
     except (RuntimeError, OverflowError) as error:
         raise ValueError(f"'{path}': sizes that no tensor has ({str(error)[:200]})") from None
     except ValueError as error:
@@ -155,17 +158,17 @@ def fitted(path: Path, config: Described, tensors: Mapping[str, Tensor]) -> nn.M
 
 def nearest(shapes: Shapes) -> str:
     """The known file that has most tensors in common with these shapes, and how it differs, in words."""
-    best, most, shown = None, 0, ""
+    best, most, how = None, 0, ""
     for file in _different(known(), shapes):
         wanted = _known_shapes(file)
         common = sum(shapes.get(name) == shape for name, shape in wanted.items())
         if common > most:
             best, most = file, common
-            shown = f"{common} of {len(wanted)} tensors agree, but {_differences(shapes, wanted)}"
+            how = f"{common} of {len(wanted)} tensors agree, but {_differences(shapes, wanted)}"
     if best is None:
-        some = ", ".join(list(shapes)[:SHOWN])
+        some = ", ".join(map(shown, list(shapes)[:SHOWN]))
         return f"no known file has a tensor of these names and shapes ({some[:200]}, ...)"
-    return f"the nearest known file is {best.name}: {shown}"
+    return f"the nearest known file is {best.name}: {how}"
 
 
 def _different(files: Mapping[str, Known], shapes: Shapes) -> list[Known]:
@@ -191,6 +194,6 @@ def _differences(shapes: Shapes, wanted: Shapes) -> str:
     for name in [*wanted, *(name for name in shapes if name not in wanted)]:
         if shapes.get(name) != wanted.get(name):
             expected = wanted.get(name, "no such tensor")
-            lines.append(f"{name[:100]} is {shapes.get(name, 'missing')}, expected {expected}")
+            lines.append(f"{shown(name)} is {shapes.get(name, 'missing')}, expected {expected}")
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return "; ".join(lines[:SHOWN]) + more if lines else "nothing differs"

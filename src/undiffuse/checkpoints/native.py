@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from torch import nn
 
-from undiffuse.checkpoints.described import WIDEST, Described, read, write
+from undiffuse.checkpoints.described import WIDEST, Described, check_size, read, write
 from undiffuse.config import Options
 from undiffuse.priors import DiscreteSchedule, Prior, scalings, schedules
 
@@ -162,6 +162,7 @@ def load(path: str | Path) -> Checkpoint:
     net, config, facts = read(path, KIND, PriorConfig, "prior")
     net.float()  # half precision is for storing; on most CPUs it is far slower to compute in
     try:
+        check_size(net, config.size)
         prior = config.around(net)
     except ValueError as error:
         raise ValueError(f"'{path}' is no prior of undiffuse: {error}") from None

@@ -97,17 +97,22 @@ def checked(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
         if not plain or value.dtype not in FLOATS:
             kind = value.dtype if plain else f"{value.layout} on {value.device}"
-            raise ValueError(f"'{path}': {name[:100]} is of type {kind}; expected plain tensors of floats")
+            raise ValueError(f"'{path}': {shown(name)} is of type {kind}; expected plain tensors of floats")
         size = value.numel() * value.element_size()
         if size > value.untyped_storage().nbytes():
             raise ValueError(
-                f"'{path}': {name[:100]}, {tuple(value.shape)}, repeats a smaller memory; expected tensors of "
+                f"'{path}': {shown(name)}, {tuple(value.shape)}, repeats a smaller memory; expected tensors of "
                 "their own"
             )
         total += size
     if total > path.stat().st_size:
         raise ValueError(f"'{path}': its tensors would be {total} bytes, more than the file has")
     return {name: value.detach() for name, value in tensors.items()}
+
+
+def shown(name: str) -> str:
+    """The name of a tensor for a message: not too long, in one line, with control characters as escapes."""
+    return repr(name[:100])[1:-1]
 
 
 def shape_of(shapes: Shapes, name: str, axes: int) -> tuple[int, ...]:

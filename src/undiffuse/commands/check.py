@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from undiffuse.commands.given import Plugins, load_plugins
+from undiffuse.commands.given import Plugins, load_files, load_plugins
 from undiffuse.commands.shown import fail, show
 
 app = typer.Typer()
@@ -29,7 +29,7 @@ def doctor(
     except (ImportError, OSError) as error:
         fail(f"a package that everything needs cannot be imported: {error}; reinstall it", 1)
 
-    load_plugins(plugin)
+    load_files(plugin)  # those that are installed are among what is examined
     for findings in show(examine(prior, size, full=full)):
         typer.echo(json.dumps([asdict(f) for f in findings], indent=1) if as_json else table(findings))
         if any(f.verdict == "broken" for f in findings):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from undiffuse.commands.given import checked
+from undiffuse.commands.given import Plugins, checked, load_plugins
 from undiffuse.commands.shown import fail, plain, show
 
 app = typer.Typer()
@@ -32,8 +32,12 @@ def ddrm(
     ] = "images",
     exp: Annotated[Path, typer.Option(help="Folder with logs/, datasets/ and image_samples/.")] = Path("exp"),
     seed: Annotated[int, typer.Option(help="Of noise, masks and the order of the pictures.")] = 1234,
-    subset_start: Annotated[int, typer.Option("--subset_start", help="First picture [all].")] = -1,
-    subset_end: Annotated[int, typer.Option("--subset_end", help="One after the last picture [all].")] = -1,
+    subset_start: Annotated[
+        int, typer.Option("--subset_start", help="First picture, with --subset_end [all].")
+    ] = -1,
+    subset_end: Annotated[
+        int, typer.Option("--subset_end", help="One after the last picture, with --subset_start [all].")
+    ] = -1,
     ni: Annotated[
         bool, typer.Option("--ni", help="Do not ask: results of another run in that folder are overwritten.")
     ] = False,
@@ -54,6 +58,7 @@ def ddrm(
     comment: Annotated[str, typer.Option(help="Taken and ignored.")] = "",
     verbose: Annotated[str, typer.Option(help="Taken and ignored: a level of logging.")] = "info",
     sample: Annotated[bool, typer.Option("--sample", help="Taken and ignored.")] = False,
+    plugin: Plugins = [],  # noqa: B006
 ) -> None:
     """Restore as DDRM's main.py does: its options, folders and files, with corrected operators and steps.
 
@@ -62,6 +67,7 @@ def ddrm(
     """
     from undiffuse.app.ddrm import Asked, run
 
+    load_plugins(plugin)
     given: dict[str, Any] = {
         "config": config, "deg": deg, "sigma_0": sigma_0, "timesteps": timesteps, "eta": eta, "eta_b": eta_b,
         "image_folder": image_folder, "exp": exp, "seed": seed, "subset_start": subset_start,

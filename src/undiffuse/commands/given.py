@@ -37,9 +37,16 @@ def checked(model: Any, given: dict[str, Any], command: str) -> Any:
 
 def load_plugins(paths: Iterable[Path]) -> None:
     """Run files that register names, after those of installed packages. ValueError for one that fails."""
-    from undiffuse.registry import load_entry_points, load_plugin
+    from undiffuse.registry import load_entry_points
 
     load_entry_points()
+    load_files(paths)
+
+
+def load_files(paths: Iterable[Path]) -> None:
+    """Run files that register names. ValueError for one that fails."""
+    from undiffuse.registry import load_plugin
+
     for path in paths:
         try:
             load_plugin(path)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from undiffuse.commands.given import Plugins, PriorOptions, checked, load_plugins
+from undiffuse.commands.given import Plugins, PriorOptions, checked, load_files, load_plugins
 from undiffuse.commands.lists import listing
 from undiffuse.commands.shown import plain, show
 
@@ -24,8 +24,9 @@ def everything(context: typer.Context, plugin: Plugins = []) -> None:  # noqa: B
 
 
 @priors.command("list", epilog="Example: undiffuse priors list")
-def list_priors() -> None:
+def list_priors(plugin: Plugins = []) -> None:  # noqa: B006
     """List the priors: what is built in, and the published files that load by name once they are pulled."""
+    load_files(plugin)
     _list()
 
 
@@ -66,7 +67,9 @@ def _list() -> None:
 
 @priors.command(epilog="Example: undiffuse priors inspect 256x256_diffusion_uncond.pt")
 def inspect(
-    file: Annotated[Path, typer.Argument(help="File of weights, run's folder, or folder of diffusers.")],
+    file: Annotated[
+        str, typer.Argument(help="File of weights, run's folder, folder of diffusers, or a prior's name.")
+    ],
     prior_options: PriorOptions = None,
 ) -> None:
     """Say what a file of weights is: form, network, channels, classes, schedule, and what it does not tell."""
@@ -84,7 +87,9 @@ def inspect(
     epilog="Example: undiffuse priors convert model.ckpt model.safetensors --prior-options schedule=linear"
 )
 def convert(
-    file: Annotated[Path, typer.Argument(help="File of weights, run's folder, or folder of diffusers.")],
+    file: Annotated[
+        str, typer.Argument(help="File of weights, run's folder, folder of diffusers, or a prior's name.")
+    ],
     out: Annotated[
         Path,
         typer.Argument(

@@ -64,6 +64,8 @@ class ClassGuided:
         """x0 guided; the variance is that of the labels alone, as in GLIDE (Nichol et al. 2021)."""
         prior, labels, cond = self.given.prior, self.given.labels, self.given.cond
         assert labels is not None and prior.num_classes is not None
+        if len(labels) != len(x):
+            raise ValueError(f"{len(labels)} labels for {len(x)} images; expected one an image, ({len(x)},)")
         sigma = like_image(sigma, x)
         scale = _scale_at(sigma, self.scale, self.interval)
         if scale is None:

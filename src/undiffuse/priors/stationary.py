@@ -126,7 +126,7 @@ class StationaryGaussian(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> "StationaryGaussian":
-        """What `save` wrote. ValueError if the file is another kind of file."""
+        """What `save` wrote. ValueError if it cannot be read, or is another kind of file."""
         try:
             with safe_open(path, framework="pt") as file:
                 if missing := set(_TENSORS) - set(file.keys()):
@@ -136,6 +136,8 @@ class StationaryGaussian(nn.Module):
                 return cls(*(file.get_tensor(name) for name in _TENSORS), meta=file.metadata())
         except SafetensorError as error:
             raise ValueError(f"'{path}' is not a safetensors file: {error}") from error
+        except OSError as error:
+            raise ValueError(f"'{path}' cannot be read ({error}); give a file that `save` wrote") from error
 
     def _spectra(self, channels: int, height: int, width: int, *, like: Tensor) -> Iterator[Tensor]:
         """(H, W) of one channel at a time, of like's dtype and device: three at once cost memory."""

@@ -41,6 +41,15 @@ class Asked(Options):
             raise ValueError("expected a name below exp/image_samples, such as demo_sr4")
         return value
 
+    @pydantic.model_validator(mode="after")
+    def _both_ends(self) -> "Asked":
+        if (self.subset_start >= 0) != (self.subset_end > 0):
+            raise ValueError(
+                f"--subset_start {self.subset_start} and --subset_end {self.subset_end}; expected both ends of a "
+                "range, such as 0 and 100, or neither"
+            )
+        return self
+
     @property
     def out(self) -> Path:
         """The folder of the results."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -56,9 +57,11 @@ class Results:
     def kept(self, index: int, name: str) -> float | None:
         """The PSNR of a picture that is there already; None for one that is to be made."""
         line = self.lines.get(index)
-        if line is None or line.get("picture") != name or not isinstance(line.get("psnr"), float):
+        if line is None or line.get("picture") != name or "psnr" not in line:
             return None
-        return line["psnr"] if all((self.out / file).is_file() for file in files(index)) else None
+        value = math.inf if line["psnr"] is None else line["psnr"]
+        known = isinstance(value, float) and all((self.out / file).is_file() for file in files(index))
+        return value if known else None
 
     def save(
         self, indices: Sequence[int], pictures: tuple[Tensor, Tensor, Tensor], about: Sequence[dict[str, Any]]
@@ -69,7 +72,8 @@ class Results:
                 write(pixels.float().clamp(-1, 1), self.out / path)
         with open(self.out / RECORD, "a", encoding="utf-8") as file:
             for index, line in zip(indices, about, strict=True):
-                file.write(json.dumps({"index": index, **line}) + "\n")
+                psnr = None if line["psnr"] == math.inf else line["psnr"]  # JSON has no infinity
+                file.write(json.dumps({"index": index, **line, "psnr": psnr}) + "\n")
             file.flush()
             os.fsync(file.fileno())
 

@@ -22,6 +22,7 @@ def examine(prior: str = "photo", size: str | None = None, *, full: bool = False
 
     full: also try torch.compile, which takes about 20 seconds.
     """
+    findings = list(software.plugins())
     opened = open_prior(prior)
     channels = 3 if opened.prior is None else opened.prior.channels
     trained = (256, 256) if opened.prior is None else opened.prior.size or (64, 64)
@@ -41,7 +42,6 @@ def examine(prior: str = "photo", size: str | None = None, *, full: bool = False
         ("packages", software.packages),
         ("disk", software.disk),
     ]
-    findings: list[Finding] = []
     for number, (name, probe) in enumerate(probes):
         yield Progress(number, len(probes), name)
         findings += _examined(name, probe)

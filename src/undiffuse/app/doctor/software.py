@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from undiffuse.app.doctor.finding import Finding, gigabytes
+from undiffuse.registry import entry_points, load_entry_point
 
 NEEDED = ("numpy", "pillow", "tifffile", "imagecodecs", "pydantic", "pyyaml", "safetensors", "jinja2", "rich")
 OPTIONAL = {
@@ -49,6 +50,16 @@ def packages() -> Iterator[Finding]:
     for package, purpose in OPTIONAL.items():
         found = version(package)
         yield Finding(package, found) if found else Finding(package, "not installed", "missing", purpose)
+
+
+def plugins() -> Iterator[Finding]:
+    """Installed ones, imported here: they may register the prior to try."""
+    for point in entry_points():
+        try:
+            yield Finding("plugin", load_entry_point(point))
+        except ValueError as error:
+            value, _, advice = " ".join(str(error).split()).rpartition("; ")
+            yield Finding("plugin", value, "broken", f"every command imports it; {advice}")
 
 
 def torch_works() -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from undiffuse.app.pull.shelf import Record, remembered, shelf
 from undiffuse.app.pull.source import Pulled, Source, at, pull
-from undiffuse.app.pull.table import Row, published, pulled, rows, source_of
+from undiffuse.app.pull.table import Row, named_file, published, pulled, rows, source_of
 from undiffuse.app.pull.transfer import Patience
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Row",
     "Source",
     "at",
+    "named_file",
     "published",
     "pull",
     "pulled",

@@ -20,7 +20,7 @@ class Record:
     """What came, beside the file as NAME.json: a later pull compares."""
 
     name: str
-    url: str
+    url: str  # where it was fetched; empty for a file that was put there by other means
     bytes: int
     sha256: str
     checked: str | None  # "sha256" or "md5", compared with a known one; None: none is known
@@ -44,14 +44,24 @@ def record_of(path: Path) -> Path:
 
 
 def remembered(path: Path) -> Record | None:
-    """The record of a file, whether or not the file is still there; None for one that cannot be read."""
+    """The record of a file, whether or not the file is still there; None without one. ValueError for a damaged one."""
     try:
         found = json.loads(record_of(path).read_text(encoding="utf-8"))
         record = Record(**found)
-    except (OSError, ValueError, TypeError):
+    except FileNotFoundError:
         return None
-    sound = re.fullmatch(r"[0-9a-f]{64}", str(record.sha256)) and isinstance(record.bytes, int)
-    return record if sound else None
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+    if not re.fullmatch(r"[0-9a-f]{64}", str(record.sha256)) or not isinstance(record.bytes, int):
+        raise _damaged(path, "it has no sha256 of 64 digits, or no bytes")
+    return record
+
+
+def _damaged(path: Path, why: str) -> ValueError:
+    return ValueError(
+        f"'{record_of(path)}', the record of what was pulled, is damaged ({why}); a file cannot be compared with it: "
+        "remove it to take the next one as it comes"
+    )
 
 
 def remember(path: Path, record: Record) -> None:

@@ -58,11 +58,13 @@ def at(source: Source, folder: Path | None = None) -> Path:
 def pull(source: Source, folder: Path | None = None, patience: Patience | None = None) -> Iterator[Event]:
     """Download, compare and keep; the result is a `Pulled`.
 
-    Half a file stays as FILE.part, and the next pull goes on there. A file that is there is compared again and never
-    replaced. ValueError, which names every address and its answer, if none of them gives the file.
+    Half a file stays as FILE.part, and the next pull goes on there. A file that is there is checked again and never
+    replaced. ValueError, which names every address and its answer, if none of them gives the file; and for a damaged
+    record beside it.
     """
     path = at(source, folder)
     check_writable(path.parent)
+    remembered(path)  # refuses a damaged record
     if path.exists():
         yield from _again(source, path)
         return
@@ -112,15 +114,22 @@ def _from(
 
 
 def _again(source: Source, path: Path) -> Iterator[Event]:
-    """A file that is there, compared again."""
-    found = yield from _digests(source, path)
-    record = remembered(path)
-    wrong = _mismatch(source, found) or _not_as_before(path, found)
+    """A file that is there, compared again; one without a record was put there by other means."""
+    if not path.is_file():
+        raise ValueError(f"'{path}' is no file; move it away, or choose another --out, and pull again")
+    size, found = path.stat().st_size, dict[str, str]()
+    wrong = None
+    if source.bytes is not None and size != source.bytes:
+        wrong = f"it has {size:,} bytes, expected {source.bytes:,}"
+    else:
+        found = yield from _digests(source, path)
+        wrong = _mismatch(source, found) or _no_weights(source, path) or _not_as_before(path, found)
     if wrong is not None:
         raise ValueError(f"'{path}' is there, but {wrong}; remove it, and pull again")
+    record = remembered(path)
     if record is None:
-        url, today = source.urls[0] if source.urls else "", date.today().isoformat()
-        record = Record(source.name, url, path.stat().st_size, found["sha256"], source.checksum, today)
+        today = date.today().isoformat()
+        record = Record(source.name, "", size, found["sha256"], source.checksum, today)
         remember(path, record)
     yield Note(f"'{path}' is there already; {_verdict(source, record)}")
     yield Done(Pulled(path, record, False))
@@ -164,7 +173,7 @@ def _no_weights(source: Source, path: Path) -> str | None:
     safetensors = len(head) == 9 and head[8:] == b"{" and length <= min(LONGEST_HEADER, path.stat().st_size)
     if head.startswith((ZIP, PICKLE)) or safetensors:
         return None
-    return f"what came is no file of weights: it begins with {head!r}"
+    return f"it is no file of weights: it begins with {head!r}"
 
 
 def _verdict(source: Source, record: Record) -> str:

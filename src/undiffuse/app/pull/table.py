@@ -1,6 +1,8 @@
 """The table of published files, as a user meets it: by name, with what is known of each and where it lies."""
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,21 @@ def pulled(name: str) -> Path | None:
             f"'{name}' is not on this machine: run undiffuse priors pull {name}, or give the file itself"
         )
     return path
+
+
+@contextmanager
+def named_file(text: str) -> Iterator[Path]:
+    """The file of a prior's name, built in or pulled; any other text is a path, as it is. ValueError without a file."""
+    if text in PRIORS:
+        held: Any = PRIORS[text].facts.get("file")
+        if held is None:
+            raise ValueError(
+                f"'{text}' is a closed form or a plugin's, without a file of weights; choose another"
+            )
+        with held() as path:
+            yield path
+    else:
+        yield Path(text) if Path(text).exists() else pulled(text) or Path(text)
 
 
 def rows() -> list[Row]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from undiffuse.checkpoints.weights import shown
 from undiffuse.networks import ADM, DDPM
 from undiffuse.networks.blocks import SelfAttention
 
@@ -88,7 +89,7 @@ def to_ours(net: DDPM | ADM, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if left:
         name = min(left)
         raise ValueError(
-            f"{name[:100]} {tuple(left[name].shape)} has no place in the network of config.json "
+            f"{shown(name)} {tuple(left[name].shape)} has no place in the network of config.json "
             f"({len(left)} such tensors); take both files from one folder"
         )
     return found

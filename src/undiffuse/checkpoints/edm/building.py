@@ -18,7 +18,7 @@ from undiffuse.checkpoints.edm.reading import Record, modules, read_snapshot, te
 from undiffuse.checkpoints.facts import Facts, Given
 from undiffuse.checkpoints.found import Found
 from undiffuse.checkpoints.native import Count, PriorConfig
-from undiffuse.checkpoints.weights import Weights, checked
+from undiffuse.checkpoints.weights import Weights, checked, shown
 from undiffuse.config import explain
 from undiffuse.networks import ADM
 from undiffuse.networks.blocks import GroupNorm, SelfAttention
@@ -166,7 +166,7 @@ def state_of(net: Record, ours: ADM) -> dict[str, Tensor]:
             value = value.flatten(0, 2)
         if key not in wanted or value.numel() != wanted[key].numel():
             expected = tuple(wanted[key].shape) if key in wanted else "no such tensor"
-            raise ValueError(f"{name[:100]} is {tuple(value.shape)}, expected {expected}")
+            raise ValueError(f"{shown(name)} is {tuple(value.shape)}, expected {expected}")
         state[key] = value.reshape(wanted[key].shape).contiguous()
     if missing := sorted(wanted.keys() - state.keys()):
         raise ValueError(f"nothing for {missing[0]}; take the file from its source again")
@@ -217,14 +217,14 @@ def _check_layers(found: Mapping[str, Record], names: Mapping[str, str], ours: A
         for key, value in wanted.items():
             if (theirs := module.get(key)) != value:
                 raise ValueError(
-                    f"{name[:100]}: {key} = {str(theirs)[:30]}; this package can have {value}; {INSTEAD}"
+                    f"{shown(name)}: {key} = {str(theirs)[:30]}; this package can have {value}; {INSTEAD}"
                 )
 
 
 def _check_filter(name: str, value: Tensor) -> None:
     """ValueError unless it takes means of 2 x 2, as our halving does; its transpose repeats, as our doubling."""
     if value.shape != (1, 1, 2, 2) or not (value == 0.25).all():
-        raise ValueError(f"{name[:100]} is another filter than the mean of 2 x 2; {INSTEAD}")
+        raise ValueError(f"{shown(name)} is another filter than the mean of 2 x 2; {INSTEAD}")
 
 
 def _names(net: ADM) -> Iterator[tuple[str, str]]:
