@@ -5,23 +5,25 @@ import math
 import torch
 from torch import Tensor
 
-FLAT = 1e-2  # limits over which a Gaussian hardly changes, so that their middle is closer than float32's mean
+FLAT = 1e-2  # limits over which a Gaussian hardly changes: differences would cost digits
 TAIL, DEPTH = 4.0, 10  # from where a continued fraction is taken, and how deep: to 1e-8 there
 
 
 def truncated(mean: Tensor, deviation: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """The mean of a Gaussian's part between two limits: m + s (phi(a) - phi(b)) / (Phi(b) - Phi(a)).
 
-    By Mills' ratio, so that far tails keep their digits: a limit that is far beyond is met from inside, and limits close
-    together give their middle.
+    By Mills' ratio, so that far tails keep their digits: a limit that is far beyond is met from inside. Limits close
+    together, w apart around c, give c (1 - w^2 / 12), in deviations from m.
     """
     a, b = (low - mean) / deviation, (high - mean) / deviation
-    sign = torch.where(a + b < 0, -1.0, 1.0)  # the mirror image, if most of it lies below
-    a, b = torch.where(sign > 0, a, -b), torch.where(sign > 0, b, -a)
+    mirrored = a + b < 0  # if most of it lies below
+    a, b = torch.where(mirrored, -b, a), torch.where(mirrored, -a, b)
     between = (a - b) * (a + b) / 2  # ln phi(b) / phi(a), by which all is divided
     inside = -torch.expm1(between) / (_mills(a) - torch.exp(between) * _mills(b))
-    inside = torch.where((b - a) * (1 + a.abs()) < FLAT, (a + b) / 2, inside)
-    return mean + deviation * sign * torch.maximum(torch.minimum(inside, b), a)
+    flat = (a + b) / 2 * (1 - (b - a).square() / 12)
+    inside = torch.where((b - a) * (1 + a.abs()) < FLAT, flat, inside)
+    inside = torch.maximum(torch.minimum(inside, b), a)
+    return mean + deviation * torch.where(mirrored, -inside, inside)
 
 
 def _mills(t: Tensor) -> Tensor:
