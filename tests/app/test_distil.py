@@ -208,7 +208,7 @@ def test_killed_at_random_moments_it_ends_the_same(teacher):
     [
         ((), "nothing asked for"),
         (("--sizes", "0.1,two"), "--sizes 0.1,two"),
-        (("--sizes", "1.5"), "less than or equal to 1"),
+        (("--sizes", "1.5"), "--sizes 1.5; expected shares"),
         (("--method", "progressive"), "needs --to-steps"),
         (("--method", "progressive", "--to-steps", "3", "--from-steps", "8"), "halving"),
         (("--sizes", "0.3", "--to-steps", "3"), "without --method"),

@@ -15,6 +15,7 @@ from tests.app.tiny_run import CONFIG, ROOT, write
 from tests.small import PHOTO
 from undiffuse.app.distil import run
 from undiffuse.app.distil.plan import read
+from undiffuse.app.events import Note
 from undiffuse.app.priors import Opened
 from undiffuse.app.sample.student import warnings
 from undiffuse.app.train import run as training
@@ -163,10 +164,10 @@ def test_a_folder_may_be_named_otherwise_or_moved(teacher):  # noqa: F811
 
 
 def test_the_table_keeps_students_of_earlier_calls(teacher):  # noqa: F811
-    """Unless they were measured on other images."""
+    """Those that were measured on other images in a table of their own, and both are gone on with."""
 
-    def names():
-        with open("students/students.csv", newline="") as file:
+    def names(table="students"):
+        with open(f"students/{table}.csv", newline="") as file:
             return [row["student"] for row in csv.DictReader(file)]
 
     distil(method="progressive", to_steps=2, from_steps=4, guidance=2.0)  # a field with a comma
@@ -177,8 +178,14 @@ def test_the_table_keeps_students_of_earlier_calls(teacher):  # noqa: F811
     config = DistilConfig(
         teacher="run", settings=(*QUICK, "train.validate_images=3"), out=Path("students"), sizes=(1.0,)
     )
-    list(run(config, resume=True))
-    assert names() == ["teacher", "size_1"]
+    notes = [event.text for event in run(config, resume=True) if isinstance(event, Note)]
+    assert "students.csv there is of other held-out images" in notes[-1]
+    assert names() == ["teacher", "progressive_2", "size_1"] and names("students_2") == ["teacher", "size_1"]
+    distil(sizes=(0.5,))
+    list(run(config.model_copy(update={"sizes": (0.3,)})))
+    assert names() == ["teacher", "progressive_2", "size_1", "size_0.5"]
+    assert names("students_2") == ["teacher", "size_1", "size_0.3"]
+    assert len(list(Path("students").glob("*.csv"))) == 2
 
 
 def test_a_class_is_needed_where_guidance_is_built_in(teacher, capsys):  # noqa: F811

@@ -40,7 +40,10 @@ def run(config: DistilConfig, *, resume: bool = False, dry: bool = False) -> Ite
                 yield event
     if main:
         found: list[Row] = rows(plan)
-        yield Saved(write(plan.out / STUDENTS, found))
+        path = write(plan.out, found)
+        if path.name != STUDENTS:
+            yield Note(f"{STUDENTS} there is of other held-out images or another teacher, and stays as it is")
+        yield Saved(path)
         yield Done(found)
 
 

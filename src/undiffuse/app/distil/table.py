@@ -57,18 +57,24 @@ def _read(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def write(path: Path, found: list[Row]) -> Path:
-    """As CSV. Students of an earlier call stay, if they were measured as these are: the teacher's line is the same."""
+def write(folder: Path, found: list[Row]) -> Path:
+    """As students.csv, beside the students of earlier calls that were measured as these are.
+
+    They were if the teacher's line is the same. A table of other held-out images stays as it is: these are
+    students_2.csv then, and so on.
+    """
     bands = list(found[0].rms)
     columns = [f"rms of x0 at sigma {low:g} to {high:g}" for low, high in bands]
     lines = [["student", "parameters", "share", "made for", *columns]]
     for row in found:
         errors = [f"{row.rms[band]:.5g}" for band in bands]
         lines.append([row.name, str(row.parameters), f"{row.share:.4g}", row.made_for, *errors])
-    before = _read(path)
-    if before[:2] == lines[:2]:
-        names = {row.name for row in found}
-        lines[2:2] = [line for line in before[2:] if line and line[0] not in names]
+    path, number = folder / STUDENTS, 1
+    while (before := _read(path)) and before[:2] != lines[:2]:
+        number += 1
+        path = folder / f"students_{number}.csv"
+    names = {row.name for row in found}
+    lines[2:2] = [line for line in before[2:] if line and line[0] not in names]
     text = io.StringIO()
     csv.writer(text).writerows(lines)
     replace_file(path, text.getvalue().encode())
