@@ -99,6 +99,10 @@ def test_a_jpeg_tells_how_it_was_compressed(undiffuse, tmp_path):
     record = json.loads((tmp_path / "o/old.json").read_text())
     assert record["metrics"]["psnr"] > record["metrics"]["psnr_degraded"] + 0.5
     assert record["certificate"]["verdict"] in ("consistent", "close")
+    comma = tmp_path / "old, lying.jpg"
+    comma.write_bytes((tmp_path / "old.jpg").read_bytes())
+    refused = undiffuse("restore", comma, "--measured", "--degrade", "jpeg")
+    assert refused.code == 2 and "rename it without commas" in refused.err
     as_image(clean).save(tmp_path / "plain.jpg", quality=60, subsampling=2)
     dry = undiffuse("restore", tmp_path / "plain.jpg", *given, "--dry-run")
     assert dry.code == 0 and "compressed as by jpeg:quality=60,subsampling=420" in dry.err

@@ -54,6 +54,15 @@ def test_a_turned_file_has_turned_frequencies(tmp_path):
     np.testing.assert_array_equal(turned.left, plain.left.T)
 
 
+def test_steps_of_zero_tell_nothing(tmp_path):
+    write(photograph(32, 32), tmp_path / "a.jpg")
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    table = data.index(b"\xff\xdb") + 5
+    data[table + 40 : table + 64] = bytes(24)
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert read(tmp_path / "a.jpg", measured=True).jpeg is None
+
+
 def test_only_jpegs_that_are_measured(tmp_path):
     write(photograph(32, 32), tmp_path / "a.png")
     write(photograph(32, 32), tmp_path / "a.jpg")

@@ -56,3 +56,14 @@ def test_gamma_is_inverted():
     true = grid_mean(0.0, 0.1, lambda at: torch.exp(-((A.forward(at) - y[..., 2]) ** 2) / 2 / 0.02**2))
     assert found[..., 2].item() == pytest.approx(true, abs=2e-3)
     assert torch.equal(A.nearest(other, y, 0.02), other)
+
+
+@pytest.mark.parametrize(("y", "sigma_y"), [(-1.0, 0.00226), (-1.0, 0.02), (-1.05, 0.02), (-0.9, 0.02)])
+def test_black_is_told_by_a_gamma(y, sigma_y):
+    """Against the posterior mean by a sum: 0.7 of the prior's deviation, where the curve has no one slope."""
+    A = OPERATORS["gamma"]((1, 1, 1), gamma=2.2)
+    data = torch.full((1, 1, 1, 1), y, dtype=torch.float64)
+    found = A.estimate(torch.zeros_like(data), data, torch.tensor(0.25**2), sigma_y).item()
+    true = grid_mean(0.0, 0.25, lambda at: torch.exp(-((A.forward(at) - y) ** 2) / 2 / sigma_y**2))
+    assert found == pytest.approx(true, abs=0.7 * 0.25)
+    assert A.guess(torch.tensor([-1.3, 1.3], dtype=torch.float64)).tolist() == [-1, 1]

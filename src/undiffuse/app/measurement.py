@@ -183,7 +183,12 @@ def _as_stored(config: RestoreConfig, picture: Picture) -> RestoreConfig:
             f"'{config.image}' does not tell how it was compressed; expected a JPEG, grey or Y Cb Cr; say how, as in "
             "jpeg:quality=75,subsampling=420"
         )
-    told = as_text(picture.jpeg.tables) or f"jpeg:like={config.image}"
+    told = as_text(picture.jpeg.tables)
+    if told is None and ("," in str(config.image) or " . " in str(config.image)):
+        raise ValueError(
+            f"'{config.image}' is named by what is undone, jpeg:like=FILE; rename it without commas"
+        )
+    told = told or f"jpeg:like={config.image}"
     return config.model_copy(update={"degrade": " . ".join([told, *before])})
 
 

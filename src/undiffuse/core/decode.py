@@ -157,7 +157,7 @@ def _jpeg_tables(image: JpegImageFile) -> Tables | None:
     components: list[tuple[Array, int, int]] = []
     for _, columns, rows, number in image.layer:
         steps = np.array(image.quantization.get(number, ()))
-        if steps.size != BLOCK**2 or most[0] % rows or most[1] % columns:
+        if steps.size != BLOCK**2 or (steps < 1).any() or most[0] % rows or most[1] % columns:
             return None
         components.append((steps.reshape(BLOCK, BLOCK), most[0] // rows, most[1] // columns))
     return Tables(tuple(components))

@@ -21,7 +21,7 @@ from undiffuse.core.replacing import replacing
 
 PathLike = str | os.PathLike[str]
 
-LONGEST_PROFILE = 2**22  # bytes; printers' tables are the longest, and are not of RGB
+LONGEST_PROFILE = 2**20  # bytes; Pillow reads no longer one from a PNG
 _HUGE = 1e9  # no measurement of something in [0, 1]; its products and doubles still fit float32
 
 

@@ -69,14 +69,18 @@ class Gamma(Separable):
         return 2 * torch.where(v > TOE, v.clamp(min=TOE) ** self.gamma, v * TOE ** (self.gamma - 1)) - 1
 
     def guess(self, y: Tensor) -> Tensor:
-        """The inverse."""
-        w, end = (y + 1) / 2, TOE**self.gamma
+        """The inverse, of values that a picture can have given."""
+        w, end = (y.clamp(-1, 1) + 1) / 2, TOE**self.gamma
         return 2 * torch.where(w > end, w.clamp(min=end) ** (1 / self.gamma), w * TOE ** (1 - self.gamma)) - 1
 
     def estimate(self, x: Tensor, told: Tensor, variance: Tensor, sigma_y: float) -> Tensor:
-        """With the inverse of the data, whose noise is that of y by the slope there (the delta method)."""
+        """With the inverse of the data, whose noise is that of y by the slope there (the delta method).
+
+        The slope of what is darker than the noise is that where it ends: near black the curve says more than its line.
+        """
         data = self.guess(told)
-        v = ((data + 1) / 2).clamp(min=TOE)
+        least = (self.guess(x.new_tensor(2 * sigma_y - 1)) + 1) / 2
+        v = torch.maximum((data + 1) / 2, least).clamp(min=TOE)
         noise = (sigma_y / (self.gamma * v ** (self.gamma - 1))) ** 2
         return x + variance / (variance + noise) * (data - x)
 
