@@ -106,7 +106,7 @@ def test_figures_without_matplotlib(monkeypatch):
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install 'undiffuse\\[analyse\\]'"), draw.style():
+    with pytest.raises(ValueError, match="pip install matplotlib"), draw.style():
         pass
 
 

@@ -353,7 +353,7 @@ def test_progress_reaches_the_end(tmp_path, priors, student):
 
 def test_a_missing_package(tmp_path, monkeypatch):
     monkeypatch.setattr(embedding.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install 'undiffuse\\[analyse\\]'"):
+    with pytest.raises(ValueError, match="needs the package umap-learn; install it with pip"):
         section_of(config(tmp_path, "photo", embed=("umap",)))
 
 

@@ -147,7 +147,7 @@ def test_one_that_was_trained_makes_pictures_of_its_class(undiffuse, tmp_path, m
     judged = {k: v for k, v in JUDGE.network.items() if k not in ("in_channels", "num_classes", "size")}
     photo = {"name": "photo", "widths": [16, 16], "blocks": 1, "embedding": 16}
     for name, labels, network, prediction, steps in (
-        ("judge", bright, judged, {"prediction": "label", "schedule": "linear"}, 100),
+        ("judge", bright, judged, {"prediction": "label", "schedule": "linear"}, 300),
         ("prior", np.arange(60) // 2 % 2, photo, {"prediction": "edm"}, 300),
     ):
         np.savez(f"{name}.npz", images=values.astype(np.uint8), labels=labels)

@@ -173,7 +173,7 @@ def test_what_cannot_be_practised():
     with pytest.raises(ValueError, match="one of its own"):
         Practice((build("sr2", SHAPE),), 0.0, RESTORERS["diffpir"], {}, 4)
     with pytest.raises(ValueError, match="linear"):
-        practice("sr2", "gamma")
+        practice("sr2", "gamma . deno")
     classes = Prior(Net(), scalings.edm(0.5), channels=1, num_classes=3)
     with pytest.raises(ValueError, match="has classes"):
         objective(classes, practice("sr2"))
