@@ -75,3 +75,12 @@ def test_shapes_must_fit():
         compose([OPERATORS["deno"](SHAPE), OPERATORS["sr4"](SHAPE)])
     with pytest.raises(ValueError, match="nothing to compose"):
         compose([])
+
+
+def test_a_factory_that_gives_no_operator_is_refused(monkeypatch):
+    monkeypatch.setattr(OPERATORS, "_entries", dict(OPERATORS._entries))
+    OPERATORS.register("nothing", summary="a factory without return", example="nothing")(
+        lambda shape, /: None
+    )
+    with pytest.raises(ValueError, match="'nothing' is NoneType; its factory has to return an Operator"):
+        build("nothing", SHAPE)

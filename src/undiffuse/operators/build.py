@@ -42,6 +42,11 @@ def build(text: str, shape: Shape, /) -> Operator:
             raise ValueError(
                 f"'{before}' does not give an image, so that '{term.name}' cannot follow it; put it leftmost"
             )
-        chain.insert(0, OPERATORS[term.name].factory(size, **term.options))
+        made = OPERATORS[term.name].factory(size, **term.options)
+        if not isinstance(made, Operator):
+            raise ValueError(
+                f"the degradation '{term.name}' is {type(made).__name__}; its factory has to return an Operator"
+            )
+        chain.insert(0, made)
         size = chain[0].out_shape
     return compose(chain)
