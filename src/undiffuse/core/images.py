@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from undiffuse.core.decode import KINDS, Limits, Raster, Refused, decode
-from undiffuse.core.jpeg import Rounding, rounding
+from undiffuse.core.jpeg import Rounding, flips, rounding
 from undiffuse.core.replacing import replacing
 
 PathLike = str | os.PathLike[str]
@@ -156,8 +156,7 @@ def _turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
     """(H, W, C) as it is meant to be seen (EXIF 2.32, tag 274)."""
     if orientation >= 5:
         values = values.transpose(1, 0, 2)
-    rows = -1 if orientation in (3, 4, 7, 8) else 1
-    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    rows, columns = (-1 if turned else 1 for turned in flips(orientation))
     return values[::rows, ::columns]
 
 

@@ -32,6 +32,11 @@ class Rounding:
     tables: Tables
 
 
+def flips(orientation: int) -> tuple[bool, bool]:
+    """Whether rows and columns are turned round to see a picture; from 5 to 8 both change places first (EXIF 2.32)."""
+    return orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+
+
 def rounding(values: Array, tables: Tables) -> Rounding | None:
     """Of decoded values (H, W, C) of 0 to 255, not turned. None for less than a block.
 

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate, pad
 
 from undiffuse.core.dct import dct, idct
 from undiffuse.core.images import read
-from undiffuse.core.jpeg import BLOCK, INTO_RGB, TO_YCC, Tables
+from undiffuse.core.jpeg import BLOCK, INTO_RGB, TO_YCC, Tables, flips
 from undiffuse.operators.base import Separable, Shape
 from undiffuse.operators.truncated import truncated
 from undiffuse.registry import OPERATORS
@@ -232,17 +232,16 @@ class Jpeg(Separable):
         return self._as_seen(x + torch.einsum("dc,bchw->bdhw", self.back, torch.stack(planes, 1)) / 127.5)
 
     def _as_stored(self, x: Tensor) -> Tensor:
-        x = x.flip(_flips(self.orientation))
+        x = x.flip(_axes(self.orientation))
         return x.mT if self.orientation >= 5 else x
 
     def _as_seen(self, x: Tensor) -> Tensor:
-        return (x.mT if self.orientation >= 5 else x).flip(_flips(self.orientation))
+        return (x.mT if self.orientation >= 5 else x).flip(_axes(self.orientation))
 
 
-def _flips(orientation: int) -> list[int]:
-    """The axes that are turned round to see a picture, after an exchange from 5 on (EXIF 2.32, tag 274)."""
-    rows, columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
-    return [axis for axis, turned in ((-2, rows), (-1, columns)) if turned]
+def _axes(orientation: int) -> list[int]:
+    """The axes that are turned round to see a picture."""
+    return [axis for axis, turned in zip((-2, -1), flips(orientation), strict=True) if turned]
 
 
 def _sampled(x: Tensor, samples: tuple[int, int]) -> tuple[int, int]:
