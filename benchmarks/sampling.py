@@ -9,10 +9,10 @@ before anything is timed, the pictures of DDIM have to be equal to 1e-3. Modes: 
 libraries; `default` is what `undiffuse sample` does unless told, against their eager pipeline, or
 `default-against-compiled`. Cells are small on purpose: a few calls of the network, seconds each. Every cell has a
 process of its own; the two libraries take turns, one at a time, so that a ratio is the median over pairs of
-neighbours. Time is CPU seconds of OMP_NUM_THREADS threads (default 1), and memory how far the peak of another process,
-which gives back what it frees, rises above where it stood before the network was built. Beside that: our loop and
-theirs around a network that does nothing, in CPU milliseconds a step. Writes benchmarks/results/sampling.json, and
-beside it the table that it prints.
+neighbours. Time is CPU seconds, or with OMP_NUM_THREADS above 1, its default, seconds that pass, which need a machine
+that does nothing else. Memory is how far the peak of another process, which gives back what it frees, rises above
+where it stood before the network was built. Beside that: our loop and theirs around a network that does nothing, in
+milliseconds a step. Writes benchmarks/results/sampling.json, and beside it the table that it prints.
 """
 
 import argparse
@@ -240,7 +240,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         )
     if not any(row["mode"] == "nothing" for row in rows):
         return "\n".join(text)
-    text += ["", "A step around a network that does nothing, batch of 1, CPU milliseconds:", ""]
+    text += ["", "A step around a network that does nothing, batch of 1, milliseconds:", ""]
     text += ["| sampler | ours | diffusers |", "|---" * 3 + "|"]
     for mine, other in zip(rows[::2], rows[1::2], strict=True):
         if mine["mode"] == "nothing":
@@ -253,9 +253,12 @@ def report(output: Path, rows: list[dict[str, Any]], equal: dict[str, float]) ->
     """The numbers as JSON, and the table beside it."""
     setup = {"torch": torch.__version__, "threads": int(os.environ["OMP_NUM_THREADS"]), "equal_to": equal}
     draws = [len(row["seconds"]) for row in rows]
+    seconds = (
+        "1 thread, CPU seconds" if setup["threads"] == 1 else f"{setup['threads']} threads, elapsed seconds"
+    )
     head = (
-        f"# Sampling: `benchmarks/sampling.py`\n\ntorch {setup['torch']}, one process at a time on a core, "
-        f"{setup['threads']} thread(s), CPU seconds; medians of {min(draws)} to {max(draws)} draws; "
+        f"# Sampling: `benchmarks/sampling.py`\n\ntorch {setup['torch']}, one process at a time, {seconds}; "
+        f"medians of {min(draws)} to {max(draws)} draws; "
         "a ratio above 1 is in our favour. `default` is what `undiffuse sample` does unless told; memory is\n"
         "the rise of the peak above what stood before the network was built.\n"
         f"The pictures of both differ by at most {max(equal.values()):.1g} of white - black.\n"

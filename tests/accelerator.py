@@ -1,0 +1,121 @@
+"""An accelerator that is not there: tensors that say they are elsewhere, computed on the CPU, to the bit the same.
+
+    with Accelerator(): x.to(DEVICE) ...
+
+What a real one refuses is refused here: to mix its tensors with others than single numbers of the CPU, `numpy`,
+generators of another device, and with `float64=False`, as on Apple's, any float64. Its name is torch's `meta`, the one
+kind of device besides the CPU that every build of torch knows.
+"""
+
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+from torch.utils._pytree import tree_flatten, tree_map
+
+DEVICE = torch.device("meta")
+DOUBLE = (torch.float64, torch.complex128)
+aten = torch.ops.aten
+TAKES_FROM_CPU = {  # numbers or indices of another device, as CUDA does
+    aten.copy_.default, aten.index.Tensor, aten.index_put.default, aten.index_put_.default,
+    aten._index_put_impl_.default,
+}  # fmt: skip
+BUILT = {torch.tensor, torch.as_tensor, torch.from_numpy, torch.asarray, Tensor.new_tensor}
+
+
+class Elsewhere(Tensor):
+    """`held` is where the numbers are."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor):
+        return Tensor._make_wrapper_subclass(
+            cls, held.shape, held.stride(), held.storage_offset(), dtype=held.dtype, device=DEVICE,
+            requires_grad=held.requires_grad,
+        )  # fmt: skip
+
+    def __init__(self, held: Tensor):
+        self.held = held
+
+    def __repr__(self, **_):
+        return f"Elsewhere({self.held!r})"
+
+    @classmethod
+    def __torch_dispatch__(cls, op, types, args=(), kwargs=None):
+        raise AssertionError(f"{op} outside of the accelerator")
+
+
+class Accelerator(ExitStack):
+    def __init__(self, float64: bool = True):
+        super().__init__()
+        self.float64 = float64
+
+    def __enter__(self):
+        super().__enter__()
+        self.enter_context(_Made())
+        self.enter_context(_Computed(self.float64))
+        return self
+
+
+class _Made(TorchFunctionMode):
+    """Tensors from numbers: torch leaves those of `meta` empty."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if function not in BUILT:
+            return function(*args, **kwargs)
+        given = kwargs.pop("device", args[0].device if function is Tensor.new_tensor else None)
+        if function is Tensor.new_tensor:
+            kwargs.setdefault("dtype", args[0].dtype)
+            function, args = torch.tensor, args[1:]
+        if isinstance(args[0], Elsewhere):
+            return args[0].to(given or DEVICE, kwargs.get("dtype"))
+        made = function(*args, **kwargs)
+        return made if given is None else made.to(given)
+
+
+class _Computed(TorchDispatchMode):
+    def __init__(self, float64: bool):
+        super().__init__()
+        self.float64 = float64
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        target = kwargs.get("device")
+        given = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, Tensor)]
+        here = any(isinstance(one, Elsewhere) for one in given)
+        to_cpu = target is not None and torch.device(target).type == "cpu"
+        if target is not None:
+            kwargs["device"] = torch.device("cpu")
+        kwargs.pop("pin_memory", None) if target is not None and not to_cpu else None
+        wraps = (here and not to_cpu) or (target is not None and not to_cpu)
+        if not wraps and not here:
+            return op(*args, **kwargs)
+        self._refuse(op, given, kwargs)
+        out = op(*tree_map(_held, args), **tree_map(_held, kwargs))
+        if not wraps:
+            return out
+        if not self.float64:
+            for one in tree_flatten(out)[0]:
+                if isinstance(one, Tensor) and one.dtype in DOUBLE:
+                    raise TypeError(f"{op}: this device has no float64")
+        out = tree_map(_elsewhere, out)
+        return return_and_correct_aliasing(op, args, kwargs, out) if here else out
+
+    def _refuse(self, op, given, kwargs):
+        for one in given:
+            if not isinstance(one, Elsewhere) and one.ndim and op not in TAKES_FROM_CPU and len(given) > 1:
+                raise RuntimeError(f"{op}: all tensors have to be on one device, found {DEVICE} and cpu")
+        if isinstance(kwargs.get("generator"), torch.Generator):
+            raise RuntimeError(f"{op}: a generator of the CPU for {DEVICE}")
+
+
+def _held(one):
+    return one.held if isinstance(one, Elsewhere) else one
+
+
+def _elsewhere(one):
+    return Elsewhere(one) if isinstance(one, Tensor) and not isinstance(one, Elsewhere) else one
