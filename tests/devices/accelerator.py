@@ -8,6 +8,7 @@ kind of device besides the CPU that every build of torch knows.
 """
 
 from contextlib import ExitStack
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -21,6 +22,9 @@ aten = torch.ops.aten
 TAKES_FROM_CPU = {  # numbers or indices of another device, as CUDA does
     aten.copy_.default, aten.index.Tensor, aten.index_put.default, aten.index_put_.default,
     aten._index_put_impl_.default,
+}  # fmt: skip
+AT_ONCE = {  # torch takes no note of signs to be turned later in tensors that hold others
+    aten._conj.default: aten.conj_physical.default, aten._neg_view.default: aten.neg.default,
 }  # fmt: skip
 BUILT = {torch.tensor, torch.as_tensor, torch.from_numpy, torch.asarray, Tensor.new_tensor}
 
@@ -55,6 +59,7 @@ class Accelerator(ExitStack):
 
     def __enter__(self):
         super().__enter__()
+        self.enter_context(mock.patch("torch.autocast", _autocast))
         self.enter_context(_Made())
         self.enter_context(_Computed(self.float64))
         return self
@@ -65,6 +70,8 @@ class _Made(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
+        if function is Tensor.tolist:
+            return function(args[0].cpu())
         if function not in BUILT:
             return function(*args, **kwargs)
         given = kwargs.pop("device", args[0].device if function is Tensor.new_tensor else None)
@@ -95,6 +102,7 @@ class _Computed(TorchDispatchMode):
         if not wraps and not here:
             return op(*args, **kwargs)
         self._refuse(op, given, kwargs)
+        op = AT_ONCE.get(op, op)
         out = op(*tree_map(_held, args), **tree_map(_held, kwargs))
         if not wraps:
             return out
@@ -111,6 +119,14 @@ class _Computed(TorchDispatchMode):
                 raise RuntimeError(f"{op}: all tensors have to be on one device, found {DEVICE} and cpu")
         if isinstance(kwargs.get("generator"), torch.Generator):
             raise RuntimeError(f"{op}: a generator of the CPU for {DEVICE}")
+
+
+_here = torch.autocast
+
+
+def _autocast(device_type, *given, **options):
+    """torch has none for `meta`."""
+    return _here("cpu" if device_type == DEVICE.type else device_type, *given, **options)
 
 
 def _held(one):
