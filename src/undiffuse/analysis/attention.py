@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from undiffuse.core.wide import total, wide
+
 T = TypeVar("T")
 BUDGET = 2**24  # weights at once: 64 MB, and 300 MB with all that is made of them, for any number of pixels
 
@@ -139,13 +141,13 @@ def _reduced(name: str, q: Tensor, k: Tensor, size: tuple[int, int], asked: _Wat
         first, last = int(rows[0]), int(rows[-1])
         w = (q[:, :, first : last + 1] @ k.transpose(-1, -2)).softmax(-1)  # (B, heads, rows, L)
         apart = torch.cdist(places[first : last + 1], places, compute_mode="donot_use_mm_for_euclid_dist")
-        received += w.sum(-2, dtype=torch.float64).cpu()
-        entropy += torch.special.entr(w).sum((-1, -2), dtype=torch.float64).cpu()
-        distance += (w * apart).sum((-1, -2), dtype=torch.float64).cpu()
-        even += apart.double().mean(-1).sum().item()
+        received += total(w, -2)
+        entropy += total(torch.special.entr(w), (-1, -2))
+        distance += total(w * apart, (-1, -2))
+        even += wide(apart).mean(-1).sum().item()
         for number, at in enumerate(chosen):
             if first <= at <= last:
-                maps[:, :, number] = w[:, :, at - first].double().cpu()
+                maps[:, :, number] = w[:, :, at - first].cpu().double()
     most = torch.tensor(float(max(2, pixels)), dtype=torch.float64).log()  # of one pixel the entropy is 0
     return Layer(
         name=name,

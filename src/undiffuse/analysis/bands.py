@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from undiffuse.core.wide import wide
 from undiffuse.operators.base import LinearOperator, Operator, SVDOperator
 
 SAME = 1e-5  # of the largest singular value: nearer ones are one, for they differ by rounding
@@ -61,7 +62,7 @@ class BySingularValue:
         self.A = A
         shape = A.vt(A.s.real.new_zeros(1, *A.in_shape)).shape[1:]
         s, seen = A.s.expand(shape), A.seen.expand(shape)
-        self.index, edges = _grouped(s.double(), seen, count)
+        self.index, edges = _grouped(wide(s), seen.to(wide(s).device), count)
         ranges = [*zip(_names(edges), edges, strict=True)]
         if not seen.all():
             weakest = s[seen].min().item() if seen.any() else 0.0
@@ -83,7 +84,8 @@ class BySingularValue:
         return self._summed(left.abs().square())
 
     def _summed(self, values: Tensor) -> Tensor:
-        flat, index = values.double().flatten(1), self.index.flatten().to(values.device)
+        flat = wide(values).flatten(1)
+        index = self.index.flatten().to(flat.device)
         total = flat.new_zeros(len(flat), len(self.bands))
         return total.index_add_(1, index, flat)
 
@@ -146,8 +148,9 @@ def compared(by: Split, prior: Tensor | None, data: Tensor, *, floor: float = 0.
 
     floor: root mean square of a coefficient, [-1, 1] units, below which a move is rounding, and counts as none.
     """
-    modes = _sizes(by, data)
-    data2 = _above(by.inner(data, data), floor**2 * modes)
+    data2 = by.inner(data, data)
+    modes = _sizes(by, data2)
+    data2 = _above(data2, floor**2 * modes)
     if prior is None:
         nothing = torch.full_like(data2, math.nan)
         return Parts(nothing, (data2 / modes).sqrt(), nothing, nothing)
@@ -167,7 +170,8 @@ def residual(by: Split, x: Tensor, y: Tensor, sigma_y: float) -> Tensor:
 
     Without noise the root mean square, [-1, 1] units. nan in the null space.
     """
-    found = by.misfit(x, y) / _sizes(by, x)
+    found = by.misfit(x, y)
+    found = found / _sizes(by, found)
     found = found / sigma_y**2 if sigma_y > 0 else found.sqrt()
     unseen = torch.tensor([band.unseen for band in by.bands], device=found.device)
     return torch.where(unseen, math.nan, found)
@@ -176,7 +180,8 @@ def residual(by: Split, x: Tensor, y: Tensor, sigma_y: float) -> Tensor:
 def deviation(by: Split, x: Tensor, truth: Tensor) -> Tensor:
     """(B, K): root mean square of a coefficient of x - truth, [-1, 1] units; 0 for identical pictures."""
     d = x - truth
-    return (by.inner(d, d).clamp(min=0) / _sizes(by, d)).sqrt()
+    found = by.inner(d, d).clamp(min=0)
+    return (found / _sizes(by, found)).sqrt()
 
 
 def _sizes(by: Split, like: Tensor) -> Tensor:
@@ -201,7 +206,7 @@ def _grouped(s: Tensor, seen: Tensor, count: int) -> tuple[Tensor, list[tuple[fl
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """(B,) float64."""
-    return (a.double() * b.double()).flatten(1).sum(1)
+    return (wide(a) * wide(b)).flatten(1).sum(1)
 
 
 def _names(edges: list[tuple[float, float]]) -> list[str]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from undiffuse.core.wide import wide
+
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
@@ -61,7 +63,7 @@ class Walk:
         self._turns: list[Tensor] = []
 
     def __call__(self, x: Tensor) -> None:
-        x = x.detach().flatten(1).double()
+        x = wide(x.detach()).flatten(1)
         if self._last is None:
             self._first = self._last = x
             return
@@ -121,4 +123,4 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
         raise ValueError(
             f"trajectories of shape {tuple(a.shape)} and {tuple(b.shape)}; expected the same levels and pictures"
         )
-    return torch.stack([rms(x.double() - y.double()) for x, y in zip(a, b, strict=True)])
+    return torch.stack([rms(wide(x) - wide(y)) for x, y in zip(a, b, strict=True)])

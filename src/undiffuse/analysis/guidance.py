@@ -9,6 +9,7 @@ from torch import Tensor
 
 from undiffuse.analysis.embedding import Frame
 from undiffuse.analysis.trajectory import Trajectories
+from undiffuse.core.wide import wide
 
 ROWS = 256  # of a matrix of distances at once
 
@@ -31,7 +32,7 @@ class Saturations:
         self._sums, self._pixels, self._channels = [0.0, 0.0, 0.0], 0, 0
 
     def __call__(self, x: Tensor) -> None:
-        x = x.detach().double()
+        x = wide(x.detach())
         clipped = x.clamp(-1, 1)
         beyond = (x.abs() > 1).any(1)
         colour = (clipped.amax(1) - clipped.amin(1)) / 2

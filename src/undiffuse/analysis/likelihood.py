@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.core.state import Denoise, Noise
+from undiffuse.core.wide import wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def log_density(
             x = _climb(denoise, x, x0, sigma, levels[i + 1].to(x))
     top = levels[-1].item()
     d = x[0].numel()
-    log_top = -0.5 * (x.double() / top).square().flatten(1).sum(1) - d * (
+    log_top = -0.5 * (wide(x) / top).square().flatten(1).sum(1) - d * (
         0.5 * math.log(2 * math.pi) + math.log(top)
     )
     t, logs = torch.stack(traces), levels.double().log()  # (levels, B, probes)
@@ -83,16 +84,16 @@ def _with_trace(
             (torch.autograd.grad((x0 * e).sum(), seen, retain_graph=k + 1 < len(directions))[0] * e)
             for k, e in enumerate(directions)
         ]
-    return x0.detach(), torch.stack([f.double().flatten(1).sum(1) for f in found], 1).cpu()
+    return x0.detach(), torch.stack([wide(f).flatten(1).sum(1) for f in found], 1).cpu()
 
 
 def _exact_trace(x0: Tensor, seen: Tensor) -> Tensor:
     """(B,): the sum of dD_i / dx_i; pictures of a batch do not depend on each other."""
-    total, flat = torch.zeros(len(seen), dtype=torch.float64, device=seen.device), x0.flatten(1).sum(0)
+    flat, found = x0.flatten(1).sum(0), list[Tensor]()
     for i in range(flat.numel()):
         row = torch.autograd.grad(flat[i], seen, retain_graph=i + 1 < flat.numel())[0]
-        total = total + row.flatten(1)[:, i].double()
-    return total
+        found.append(row.flatten(1)[:, i])
+    return wide(torch.stack(found)).sum(0)
 
 
 @torch.no_grad()

@@ -67,7 +67,7 @@ def seen(x0: Tensor, n: Tensor, sigma: float, x0hat: Tensor) -> Seen:
     """
     if not sigma > 0:
         raise ValueError(f"sigma = {sigma}; the noise is known from a level above 0 only; leave it out")
-    x0, n, x0hat = (t.detach().double().cpu() for t in (x0, n, x0hat))
+    x0, n, x0hat = (t.detach().cpu().double() for t in (x0, n, x0hat))
     e = x0hat - x0
     if not (e.abs() < LARGEST).all():
         raise ValueError(

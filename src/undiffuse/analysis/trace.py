@@ -7,6 +7,7 @@ from torch import Tensor
 
 from undiffuse.analysis.bands import Split, compared, deviation, residual
 from undiffuse.analysis.moves import Move
+from undiffuse.core.wide import wide
 from undiffuse.operators.base import Operator
 
 ROUNDINGS = 64  # of x: moves are differences of such, and transforms add a few roundings of their own
@@ -44,13 +45,13 @@ class Trace:
         if self.ratio is None:
             self.ratio = torch.zeros(len(self.sigmas), 2, dtype=torch.float64)
         for column, x in enumerate(sizes.values()):
-            left = (y - self.A(x)).double().square().sum()
+            left = wide(y - self.A(x)).square().sum()
             self.ratio[step, column] += left.item() / (self.A.measurements * (sigma_y or 1) ** 2)
 
     def _add(self, step: int, name: str, values: Tensor) -> None:
         """values (B, K) of one step; squares of what is a root mean square."""
         rows, known = len(self.sigmas), values.isfinite()
-        for table, new in ((self.sums, values.nan_to_num(0, 0, 0)), (self.counts, known.double())):
+        for table, new in ((self.sums, values.nan_to_num(0, 0, 0)), (self.counts, wide(known))):
             table.setdefault(name, torch.zeros(rows, values.shape[1], dtype=torch.float64))[step] += new.sum(
                 0
             ).cpu()

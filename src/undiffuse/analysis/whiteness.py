@@ -46,7 +46,7 @@ class Whiteness:
 
 def spectra(e: Tensor) -> Spectra:
     """Of each image of e (B, C, H, W), in any unit. ValueError for a side under 8 pixels, and for an image of zeros."""
-    e = e.detach().double().cpu()
+    e = e.detach().cpu().double()
     channels, height, width = e.shape[1:]
     square = e.square().flatten(1).mean(1)
     if not (square > 0).all():

@@ -24,6 +24,7 @@ from undiffuse.config import from_term, parse_term
 from undiffuse.config.compare import LikelihoodConfig
 from undiffuse.core.noise import SeededNoise, image_seeds
 from undiffuse.core.state import Denoise
+from undiffuse.core.wide import moved
 from undiffuse.data import transforms
 from undiffuse.data.dataset import Dataset
 from undiffuse.data.encoded import as_channels
@@ -106,7 +107,7 @@ def run(config: LikelihoodConfig) -> Iterator[Event]:
     if config.label is None:
         _check_classes(opened, config, pictures.dataset)
     device = machine.device(config.device)
-    opened.denoise.to(device).requires_grad_(False)
+    moved(opened.denoise, device).requires_grad_(False)
     if config.out is not None:
         if config.out.is_dir():
             raise ValueError(f"--out {config.out} is a folder; name a file in it, such as likelihood.json")

@@ -22,6 +22,7 @@ from undiffuse.checkpoints.known import known
 from undiffuse.config import describe, from_term, parse_term
 from undiffuse.core.grids import karras
 from undiffuse.core.state import Denoise
+from undiffuse.core.wide import moved
 from undiffuse.networks import Photo, lowered, packed
 from undiffuse.priors import Prior, StationaryGaussian, class_guided
 from undiffuse.registry import PRIORS, Entry
@@ -113,7 +114,7 @@ class Opened:
     def to(self, device: torch.device) -> None:
         """Its networks move, in place."""
         if isinstance(self.denoise, nn.Module):
-            self.denoise.to(device)
+            moved(self.denoise, device)
         if self.guide is not None:
             self.guide.classifier.to(device)
 

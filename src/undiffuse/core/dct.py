@@ -109,7 +109,9 @@ def _turns(
     n: int, dtype: torch.dtype, device: torch.device, whole: bool, *, sign: int, scale: float
 ) -> Tensor:
     """Angles in float64: in float32 they cost digits."""
-    k = torch.arange(n if whole else n // 2 + 1, dtype=torch.float64, device=device)
+    k = torch.arange(n if whole else n // 2 + 1, dtype=torch.float64)
     size = torch.full_like(k, scale * math.sqrt(2 / n))
     size[0] *= math.sqrt(0.5)
-    return torch.polar(size, k * (sign * math.pi / (2 * n))).to(torch.promote_types(dtype, torch.complex32))
+    return torch.polar(size, k * (sign * math.pi / (2 * n))).to(
+        device, torch.promote_types(dtype, torch.complex32)
+    )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.core.state import State
+from undiffuse.core.wide import wide
 from undiffuse.distil.stages import Stages
 from undiffuse.distil.teacher import Held, Teacher, check_dropout
 from undiffuse.priors.prior import Prior
@@ -62,7 +63,7 @@ class Consistency(Denoising):
     def _losses(
         self, clean: Tensor, labels: Tensor | None, cond: Tensor | None, sigma: Tensor, n: Tensor
     ) -> Tensor:
-        t = sigma.double()  # gaps of 1/256 and less are taken before they are rounded
+        t = wide(sigma)  # gaps of 1/256 and less are taken before they are rounded
         r = self.schedule.below(t, self.schedule.at(self.images_seen))
         upper, lower, gap = (v.reshape(-1, 1, 1, 1).to(clean) for v in (t, r, t - r))
         x = clean + upper * n

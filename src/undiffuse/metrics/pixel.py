@@ -4,12 +4,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from undiffuse.core.wide import wide
+
 WINDOW = 11  # pixels: of the Gaussian, and so the least side
 
 
 def psnr(x: Tensor, reference: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of each image, (B,): 10 log10(1 / mse) on the range [0, 1]."""
-    error = (to_unit(x) - to_unit(reference)).flatten(1).double()
+    error = (to_unit(x) - to_unit(reference)).flatten(1)
     return -10 * (error**2).mean(1).log10()
 
 
@@ -38,8 +40,8 @@ def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def to_unit(x: Tensor) -> Tensor:
-    """[-1, 1] -> [0, 1] in float64, clamped."""
-    return x.double().clamp(-1, 1) / 2 + 0.5
+    """[-1, 1] -> [0, 1] in float64, clamped; on the CPU if x is where there is no such type."""
+    return wide(x).clamp(-1, 1) / 2 + 0.5
 
 
 def _ssim(a: Tensor, b: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from undiffuse.core.wide import wide
+
 PER_OCTAVE = 2  # bins
 LEAST = 8  # pixels: two octaves
 FLOOR = 5e-6  # [-1, 1] units squared: about what rounding to 8 bits adds to each coefficient
@@ -45,7 +47,7 @@ def spectrum_error(x: Tensor, reference: Tensor, *, per_octave: int = PER_OCTAVE
     detail there is, not whether it is right or pleasant. Noise with the reference's spectrum scores 0. Read it
     together with PSNR or SSIM.
     """
-    (_, a), (_, b) = (power(z.double().clamp(-1, 1), per_octave=per_octave) for z in (x, reference))
+    (_, a), (_, b) = (power(wide(z).clamp(-1, 1), per_octave=per_octave) for z in (x, reference))
     decibels = 10 * ((a + FLOOR) / (b + FLOOR)).log10()
     return decibels.square().mean(1).sqrt()
 
@@ -81,26 +83,27 @@ def invented(
     (B, C, H, W) and sigma_y in [-1, 1] units; probes x N calls.
     """
     frequencies, spectrum = power(x, per_octave=per_octave)
-    bins, _, _ = _bins(x.shape[-2], x.shape[-1], per_octave, x.device)
+    bins, _, _ = _bins(x.shape[-2], x.shape[-1], per_octave, spectrum.device)
     lam = (sigma_y**2 / spectrum.clamp(min=_TINY)).to(x)
     kept = torch.zeros_like(spectrum)
     for _ in range(probes):
-        signs = torch.where(noise(x) < 0, -1.0, 1.0).double()
+        signs = wide(torch.where(noise(x) < 0, -1.0, 1.0))
         for b in range(len(frequencies)):
             z = _from_cosines(signs * (bins == b)).to(x)
-            total = (z * seen(z, lam[:, b, None, None, None])).double().flatten(1).sum(1)
-            kept[:, b] += total / z.double().square().flatten(1).sum(1) / probes
+            total = wide(z * seen(z, lam[:, b, None, None, None])).flatten(1).sum(1)
+            kept[:, b] += total / wide(z).square().flatten(1).sum(1) / probes
     return frequencies, 1 - kept
 
 
 def _binned(a: Tensor, b: Tensor, per_octave: int) -> tuple[Tensor, Tensor]:
     """(frequencies, means over bins and channels of the products of coefficients (B, N))."""
-    bins, frequencies, counts = _bins(a.shape[-2], a.shape[-1], per_octave, a.device)
+    place = wide(a[:0]).device
+    bins, frequencies, counts = _bins(a.shape[-2], a.shape[-1], per_octave, place)
     inside = bins >= 0
-    total = torch.zeros(a.shape[0], len(counts), dtype=torch.float64, device=a.device)
+    total = torch.zeros(a.shape[0], len(counts), dtype=torch.float64, device=place)
     for channel in range(a.shape[1]):  # one at a time: memory
-        first = _cosines(a[:, channel])
-        second = first if a is b else _cosines(b[:, channel])
+        first = _cosines(wide(a[:, channel]))
+        second = first if a is b else _cosines(wide(b[:, channel]))
         total.index_add_(1, bins[inside], (first * second)[:, inside])
     return frequencies, total / (counts * a.shape[1])
 
@@ -124,8 +127,7 @@ def _bins(height: int, width: int, per_octave: int, device: torch.device) -> tup
 
 
 def _cosines(x: Tensor) -> Tensor:
-    """Orthonormal DCT-II over the last two dimensions, float64, by the Fourier transform of x and its mirror."""
-    x = x.double()
+    """Orthonormal DCT-II over the last two dimensions of a float64 x, by the Fourier transform of x and its mirror."""
     for _ in range(2):
         mirrored = torch.cat([x, x.flip(-1)], -1)
         x = (torch.fft.rfft(mirrored)[..., :-1] * _turn(x)).real.transpose(-1, -2)

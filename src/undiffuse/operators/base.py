@@ -5,9 +5,10 @@ x is (B, C, H, W) in [-1, 1]; y is (B, *out_shape) in the same scale. Operators 
 `.to(x.dtype)`.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,11 @@ class Operator(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, *out_shape)."""
+
+    def on(self, device: torch.device) -> Self:
+        """The same on `device`: a copy, for modules move in place, and whoever else holds this one needs it here."""
+        held = [*self.parameters(), *self.buffers()]
+        return self if all(one.device == device for one in held) else copy.deepcopy(self).to(device)
 
     @property
     def support(self) -> Tensor | None:

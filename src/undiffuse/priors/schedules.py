@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from undiffuse.core.wide import wide
+
 SIGNAL_LEFT = 1e-3  # abar_T above this: the last level still shows sqrt(1e-3) = 3 % of the image's contrast
 FIRST_SIGMA = 0.1  # sigma_1 above this: the last step removes 13/255 of noise in one go
 PUBLISHED = ((1e-4, 0.02), (0.00085, 0.012))  # first and last beta at T = 1000: DDPM, Stable Diffusion
@@ -48,20 +50,18 @@ class DiscreteSchedule:
 
     def t(self, sigma: Tensor) -> Tensor:
         """Fractional timestep in [0, T - 1]: linear in log sigma between levels, exact on them, clamped."""
-        knots, gaps, inner = (known.to(sigma.device) for known in (self._logs, self._gaps, self._inner))
-        s = sigma.double().clamp(*self._ends).log()
+        s = wide(sigma).clamp(*self._ends).log()
+        knots, gaps, inner = (known.to(s.device) for known in (self._logs, self._gaps, self._inner))
         j = torch.bucketize(s, inner)
         t = j + (s - knots[j]) / gaps[j]
-        return t.clamp(0, len(self) - 1).to(sigma.dtype)
+        return t.clamp(0, len(self) - 1).to(sigma)
 
     def sigma(self, t: Tensor) -> Tensor:
         """The inverse of `t`; t is clamped to [0, T - 1]."""
-        knots = self._logs.to(t.device)
-        wide = t.double().clamp(0, len(self) - 1)
-        j = wide.floor().long().clamp(max=len(self) - 2)
-        return (
-            torch.lerp(knots[j], knots[j + 1], wide - j).exp().to(torch.promote_types(t.dtype, torch.float32))
-        )
+        at = wide(t).clamp(0, len(self) - 1)
+        knots, j = self._logs.to(at.device), at.floor().long().clamp(max=len(self) - 2)
+        found = torch.lerp(knots[j], knots[j + 1], at - j).exp()
+        return found.to(t.device, torch.promote_types(t.dtype, torch.float32))
 
 
 def linear(T: int = 1000, start: float = 1e-4, end: float = 0.02, *, rescale: bool = True) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from undiffuse.core.wide import wide
 from undiffuse.restore.problem import Problem
 
 Verdict = Literal["consistent", "close", "inconsistent"]
@@ -53,7 +54,7 @@ def certify(
     relative error `sigma_error` of sigma_y, for no noise level is known to a part in a thousand and m is
     often a million. Noise-free data (sigma_y = 0) is held against NOISE_FREE.
     """
-    residual = (problem.A(x) - problem.y).flatten(1).double()
+    residual = wide(problem.A(x) - problem.y).flatten(1)
     total = (residual**2).sum(1)
     m = problem.A.measurements
     if problem.sigma_y == 0:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from undiffuse.core.grids import exponential
 from undiffuse.core.state import Noise, State
+from undiffuse.core.wide import moved
 from undiffuse.operators.base import Separable
 from undiffuse.registry import PRIORS
 from undiffuse.restore.exact import exact
@@ -30,7 +31,7 @@ def wiener(problem: Problem, sigma: Tensor, noise: Noise) -> Tensor:
     """
     if isinstance(problem.A, Separable):
         return problem.A.guess(problem.y)
-    prior, y = PRIORS["photo-gaussian"]().to(problem.y.device), problem.y
+    prior, y = moved(PRIORS["photo-gaussian"](), problem.y.device), problem.y
     end = y.new_zeros(())
     state = State(y.new_zeros(1, *problem.A.in_shape), end)  # plays no part
     alone = (replace(problem, y=y[i : i + 1]) for i in range(len(y)))

@@ -15,6 +15,7 @@ from undiffuse.app.events import Done, Event, Progress
 from undiffuse.config.analyse.trajectories import DeterminismConfig
 from undiffuse.core.images import to_bytes
 from undiffuse.core.loop import sample
+from undiffuse.core.wide import wide
 
 UNIT = "white - black = 1"
 
@@ -132,8 +133,8 @@ def compared(name: str, first: Tensor, again: Tensor) -> Again:
     """(T, n, C, H, W) each, in [-1, 1] units. ValueError for what is not finite."""
     if not (first[-1].isfinite().all() and again[-1].isfinite().all()):
         raise ValueError("a picture is not finite; use more steps, or another sampler")
-    steps = torch.stack([(a.double() - b.double()).abs().max() for a, b in zip(first, again, strict=True)])
-    end = (first[-1].double() - again[-1].double()) / 2
+    steps = torch.stack([(wide(a) - wide(b)).abs().max() for a, b in zip(first, again, strict=True)])
+    end = (wide(first[-1]) - wide(again[-1])) / 2
     equal = sum(torch.equal(a, b.to(a.dtype)) for a, b in zip(first[-1], again[-1], strict=True))
     rounded = [torch.from_numpy(_eight_bits(x[-1])) for x in (first, again)]
     changed = (rounded[0] != rounded[1]).double().mean().item()

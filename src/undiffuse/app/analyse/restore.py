@@ -60,35 +60,30 @@ def analyse(config: RestoreAnalysisConfig) -> Iterator[Event]:
 
 def _follow(task: Task, trace: Trace, device: torch.device, total: int) -> Iterator[Event]:
     problem, method = task.problem, task.method
-    A = problem.A.to(device)
+    A = problem.A.on(device)
     task.opened.to(device)
     denoise, size = task.denoiser(), together(task, device)
     reference = None if task.measurement.reference is None else task.measurement.reference.to(device)
     kept = _chosen(len(trace.sigmas))
-    try:
-        for begun in range(0, task.config.draws, size):
-            seeds = [task.seed(draw) for draw in range(begun, min(begun + size, task.config.draws))]
-            noise = SeededNoise(seeds)
-            given = Problem(A, problem.y.to(device), problem.sigma_y).repeat(len(seeds))
-            x = method.start(given, method.sigmas[0].to(given.y), noise)
+    for begun in range(0, task.config.draws, size):
+        seeds = [task.seed(draw) for draw in range(begun, min(begun + size, task.config.draws))]
+        noise = SeededNoise(seeds)
+        given = Problem(A, problem.y.to(device), problem.sigma_y).repeat(len(seeds))
+        x = method.start(given, method.sigmas[0].to(given.y), noise)
 
-            def make(ask, y, draw, sigma_y=problem.sigma_y):
-                return method.step(ask, Problem(A, y, sigma_y), draw)
+        def make(ask, y, draw, sigma_y=problem.sigma_y):
+            return method.step(ask, Problem(A, y, sigma_y), draw)
 
-            moves = followed(make, denoise, A, given.y, noise, x, method.sigmas)
-            for step, move in enumerate(moves):
-                trace.keep(step, move, given.y, given.sigma_y, reference)
-                if begun == 0 and step in kept:
-                    trace.show(step, move)
-                x = move.state.x
-                yield Progress(
-                    begun * len(trace.sigmas) + (step + 1) * len(seeds), total, task.config.image.name
-                )
-            if not x.isfinite().all():
-                raise ValueError(f"{method.entry.name} diverged on this degradation; use more steps")
-            trace.draws.append(x.cpu())
-    finally:
-        A.to("cpu")
+        moves = followed(make, denoise, A, given.y, noise, x, method.sigmas)
+        for step, move in enumerate(moves):
+            trace.keep(step, move, given.y, given.sigma_y, reference)
+            if begun == 0 and step in kept:
+                trace.show(step, move)
+            x = move.state.x
+            yield Progress(begun * len(trace.sigmas) + (step + 1) * len(seeds), total, task.config.image.name)
+        if not x.isfinite().all():
+            raise ValueError(f"{method.entry.name} diverged on this degradation; use more steps")
+        trace.draws.append(x.cpu())
 
 
 def _chosen(steps: int) -> list[int]:

@@ -15,6 +15,7 @@ from undiffuse.app.bench.variation import constrained_variation
 from undiffuse.app.kinds import kind_of
 from undiffuse.core.loop import last, sample
 from undiffuse.core.noise import SeededNoise
+from undiffuse.core.wide import moved
 from undiffuse.operators.base import LinearOperator, Operator
 from undiffuse.priors import photo_gaussian
 from undiffuse.registry import RESTORERS
@@ -53,7 +54,7 @@ def lanczos(problem: Problem, given: Given, /) -> Tensor:
 )
 def wiener(problem: Problem, given: Given, /) -> Tensor:
     """E[x0 | y] of a stationary Gaussian with the spectrum of photographs, for any linear degradation."""
-    prior = photo_gaussian().to(problem.y.device)
+    prior = moved(photo_gaussian(), problem.y.device)
     step = RESTORERS["exact"](prior, problem, SeededNoise([0]), sample=False)
     x = problem.y.new_zeros(1, *problem.A.in_shape)
     return last(sample(step, x, torch.tensor([1.0, 0.0]))).x
@@ -146,7 +147,7 @@ def _bm3d():
 
 def _unit(x: Tensor) -> np.ndarray:
     """(1, C, H, W) in [-1, 1] -> (H, W, C) in [0, 1], float64."""
-    return (x[0].double().cpu() / 2 + 0.5).permute(1, 2, 0).numpy()
+    return (x[0].cpu().double() / 2 + 0.5).permute(1, 2, 0).numpy()
 
 
 def _back(x: np.ndarray, like: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from undiffuse.app.sizes import check_shape
 from undiffuse.config.bench import BenchConfig
 from undiffuse.core.images import write
 from undiffuse.core.noise import image_seed
+from undiffuse.core.wide import moved
 from undiffuse.metrics import LPIPS, open_lpips
 from undiffuse.operators import build
 from undiffuse.restore import Problem
@@ -124,7 +125,7 @@ class _Bench:
 
     def rows(self, pairs: Sequence[tuple[Cell, Contender]], shown: Sequence[Cell]) -> Iterator[Event]:
         """Measure what is missing, one row after the other."""
-        self.opened.denoise.to(self.device)
+        moved(self.opened.denoise, self.device)
         warm: set[torch.Size] = set()
         cell, problem = None, None
         for done, (here, method) in enumerate(pairs):
@@ -148,7 +149,7 @@ class _Bench:
             with torch.no_grad():
                 x = cell.picture.pixels.to(self.device)
                 self.opened.denoise(x, torch.tensor(1.0, device=self.device))
-        return Problem(stored.A.to(self.device), stored.y.to(self.device), stored.sigma_y)
+        return Problem(stored.A.on(self.device), stored.y.to(self.device), stored.sigma_y)
 
     def _measure(self, cell: Cell, problem: Problem, method: Contender) -> tuple[Row, Tensor | None]:
         name, draws = cell.picture.sha256, range(self.config.draws)

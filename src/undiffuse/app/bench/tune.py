@@ -25,6 +25,7 @@ from undiffuse.app.sizes import check_shape
 from undiffuse.config.bench import TuneConfig
 from undiffuse.core.images import replace_file
 from undiffuse.core.noise import image_seed
+from undiffuse.core.wide import moved
 from undiffuse.metrics import psnr
 from undiffuse.operators import build
 from undiffuse.restore import Problem
@@ -83,7 +84,7 @@ def run(config: TuneConfig) -> Iterator[Event]:
     outputs.check_writable(config.out.parent)
     folder = config.out.with_name(config.out.stem + "_tune")
     outputs.check_writable(folder)
-    opened.denoise.to(device)
+    moved(opened.denoise, device)
     tuning = _Tuning(config, method, opened, Measurements(folder))
     search, held = split(pictures)
     for note in notes:
@@ -167,7 +168,7 @@ class _Tuning:
     def _problem(self, picture: Picture) -> Problem:
         cell = Cell(picture, self.config.task, self.config.noise, self.config.seed)
         stored, device = self.measurements.problem(cell), machine.device(self.config.device)
-        return Problem(stored.A.to(device), stored.y.to(device), stored.sigma_y)
+        return Problem(stored.A.on(device), stored.y.to(device), stored.sigma_y)
 
     def _range(self, problem: Problem) -> tuple[float, float]:
         """Levels that the prior knows, [-1, 1] units."""

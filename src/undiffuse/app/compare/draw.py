@@ -11,6 +11,7 @@ from undiffuse.app.events import Event, Progress
 from undiffuse.app.sample.plan import Plan, batch_size
 from undiffuse.core.loop import sample
 from undiffuse.core.noise import SeededNoise
+from undiffuse.core.wide import wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,4 +65,4 @@ def draw(plan: Plan, members: list[int], device: torch.device, label: str) -> Ge
 
 def distance(a: Tensor, b: Tensor) -> float:
     """Root mean square difference in [0, 1] units of pictures in [-1, 1]."""
-    return (a - b).double().square().mean().sqrt().item() / 2
+    return wide(a - b).square().mean().sqrt().item() / 2

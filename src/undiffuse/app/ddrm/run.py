@@ -211,7 +211,7 @@ def _batch(
         [label for _, label in loaded],
     )
     labels = _labels(found, own)
-    A, sigma_y = found.A.to(found.device), 2 * asked.sigma_0
+    A, sigma_y = found.A.on(found.device), 2 * asked.sigma_0
     y = measure(A, clean, sigma_y, SeededNoise(image_seeds(asked.seed, names, MEASUREMENT)))
     problem, noise = Problem(A, y, sigma_y), SeededNoise(image_seeds(asked.seed, names, DRAW))
     start = x = found.method.start(problem, found.method.sigmas[0].to(y), noise)

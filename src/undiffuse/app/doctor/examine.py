@@ -12,6 +12,7 @@ from undiffuse.app.events import Done, Event, Progress
 from undiffuse.app.measurement import parse_size
 from undiffuse.app.priors import Opened, open_prior
 from undiffuse.app.sizes import check_shape
+from undiffuse.core.wide import moved
 
 LONG = 3.0  # seconds of a call that is not repeated
 Probe = Callable[[], Iterator[Finding]]
@@ -80,7 +81,7 @@ def _examined(name: str, probe: Probe) -> list[Finding]:
 
 def _call(opened: Opened, shape: tuple[int, ...], device: torch.device) -> Iterator[Finding]:
     """One call, after one that warms up unless that was long. For class 0 and a black picture, if it wants them."""
-    denoise, prior = opened.denoise.to(device), opened.prior
+    denoise, prior = moved(opened.denoise, device), opened.prior
     if prior is not None:
         labels = None if prior.num_classes is None else torch.zeros(1, dtype=torch.long, device=device)
         cond = torch.zeros(1, prior.conditions, *shape[1:], device=device) if prior.conditions else None

@@ -89,7 +89,7 @@ class Restoring:
     def problem(self, one: Clean, device: torch.device) -> Problem:
         """The stored measurement, which is the same for all priors."""
         stored = self.measurements.problem(self.cell(one))
-        return Problem(stored.A.to(device), stored.y.to(device), stored.sigma_y)
+        return Problem(stored.A.on(device), stored.y.to(device), stored.sigma_y)
 
     def method(self, problem: Problem) -> Method:
         """The algorithm on the levels that this prior is asked at."""

@@ -12,7 +12,6 @@ from undiffuse.app.restore.task import Task
 from undiffuse.core.loop import sample
 from undiffuse.core.noise import SeededNoise
 from undiffuse.core.state import State
-from undiffuse.operators.base import Operator
 from undiffuse.restore import Problem
 
 VALUES = {"cpu": 12_000_000}  # of x in one batch: a larger one is no faster
@@ -65,16 +64,7 @@ def solve(tasks: Sequence[Task], device: torch.device) -> Iterator[Stage | Note 
     memory: half the batch, and on.
     """
     first = tasks[0]
-    A = first.problem.A
-    try:
-        yield from _batches(tasks, A.to(device), device)
-    finally:
-        A.to("cpu")  # operators are modules, which move in place
-
-
-def _batches(tasks: Sequence[Task], A: Operator, device: torch.device) -> Iterator[Stage | Note | Tensor]:
-    first = tasks[0]
-    draws, steps = first.config.draws, len(first.method.sigmas) - 1
+    A, draws, steps = first.problem.A.on(device), first.config.draws, len(first.method.sigmas) - 1
     items = [(number, draw) for number in range(len(tasks)) for draw in range(draws)]
     y = torch.cat([task.problem.y for task in tasks])
     first.opened.to(device)

@@ -53,7 +53,7 @@ def samples(prior: Prior, count: int, seed: int, device: torch.device, cond: Ten
     grid = karras(CALLS, sigma_min=max(0.002, prior.sigma_range[0]), sigma_max=min(TOP, prior.sigma_range[1]))
     x = noise(torch.empty(count, prior.channels, *prior.size)).to(device) * grid[0].item()
     denoise: Denoise = prior.given(labels, cond)
-    return last(sample(dpmpp_2m(denoise, noise), x, grid.to(device))).x.clamp(-1, 1).cpu()
+    return last(sample(dpmpp_2m(denoise, noise), x, grid)).x.clamp(-1, 1).cpu()
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor
+from torch.__future__ import get_swap_module_params_on_conversion, set_swap_module_params_on_conversion
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map
@@ -59,6 +60,8 @@ class Accelerator(ExitStack):
 
     def __enter__(self):
         super().__enter__()
+        self.callback(set_swap_module_params_on_conversion, get_swap_module_params_on_conversion())
+        set_swap_module_params_on_conversion(True)  # parameters stay the same objects, which optimisers hold
         self.enter_context(mock.patch("torch.autocast", _autocast))
         self.enter_context(_Made())
         self.enter_context(_Computed(self.float64))

@@ -1,0 +1,186 @@
+"""Every command on a device that is not the CPU: the same pictures and figures as on it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.accelerator import DEVICE, Accelerator
+from tests.app.tiny_run import go, prepare, rows
+from tests.small import CLASSES, PHOTO, stored
+from undiffuse.app import machine
+from undiffuse.app.distil import run as distil
+from undiffuse.config.distil import DistilConfig
+
+PRIOR = "prior.safetensors"
+
+
+@pytest.fixture(params=[False, True], ids=["float32 only", "float64"])
+def both(request, monkeypatch, tmp_path, undiffuse):
+    """Run a command here and there; the two results."""
+    monkeypatch.chdir(tmp_path)
+    device = machine.device
+
+    def run(*arguments, out=("--out", "{}")):
+        place = [one.format("here") for one in out]
+        here = undiffuse(*arguments, *place, "--device", "cpu")
+        assert here.code == 0, here.err
+        with Accelerator(request.param), monkeypatch.context() as patch:
+            patch.setattr(machine, "device", lambda name: DEVICE if name == "cuda" else device(name))
+            place = [one.format("there") for one in out]
+            there = undiffuse(*arguments, *place, "--device", "cuda")
+        assert there.code == 0, there.err
+        return Path("here"), Path("there")
+
+    return run
+
+
+def alike(here, there):
+    """Pictures, to the rounding of sums: on a CPU the layers of a network are packed."""
+    names = sorted(path.relative_to(here) for path in here.rglob("*.png"))
+    assert names
+    for name in names:
+        a, b = (np.asarray(Image.open(folder / name).convert("RGB")).astype(int) for folder in (here, there))
+        assert abs(a - b).max() <= 1, name
+
+
+def pictures(size, count=1, folder="pictures"):
+    Path(folder).mkdir()
+    for i in range(count):
+        x = np.random.default_rng([i, *folder.encode()]).integers(0, 255, (size, size, 3), np.uint8)
+        Image.fromarray(x).save(f"{folder}/{i}.png")
+    return folder
+
+
+CLOSED = ("--prior", "photo-gaussian", "--algorithm")
+
+
+@pytest.mark.parametrize("degradation", ["sr4", "blur:motion,taps=5"])
+@pytest.mark.parametrize(
+    "more",
+    [(), ("--draws", 2), ("--noise", 0), ("--algorithm", "dps", "--steps", 3), (*CLOSED, "exact"), (*CLOSED, "dpir")],
+)  # fmt: skip
+def test_restore(both, more, degradation):
+    alike(*both("restore", f"{pictures(48)}/0.png", "--degrade", degradation, *more))
+
+
+def test_restore_a_folder(both):
+    alike(*both("restore", pictures(48, 3), "--degrade", "inp", "--draws", 2, "--algorithm", "ddrm"))
+
+
+def test_sample(both):
+    stored(Path(PRIOR), CLASSES)
+    alike(*both("sample", PRIOR, "--n", 3, "--label", "coat", "--guidance", 2, "--steps", 4))
+
+
+def test_likelihood(both):
+    stored(Path(PRIOR), PHOTO)
+    both("likelihood", PRIOR, "--data", pictures(8), "--steps", 4)
+
+
+def test_compare(both):
+    stored(Path(PRIOR), PHOTO)
+    both("compare", PRIOR, "--samplers", "ddim:3,dpmpp:3", "--n", 2)
+
+
+def test_bench(both):
+    algorithms = ("--algorithms", "ddrm,dpir", "--baselines", "bicubic,wiener,tv", "--calls", 3)
+    both("bench", "--data", pictures(48), "--tasks", "sr4", *algorithms, "--noise", "0,0.05", "--size", 32)
+
+
+def test_tune(both):
+    both(
+        "tune", "sr4", "--data", pictures(48, 4), "--calls", 3, "--size", 32, out=("--out", "{}/preset.json")
+    )
+
+
+def test_ddrm(both):
+    stored(Path(PRIOR), PHOTO)
+    folder = pictures(24, 2)
+    for place in ("here", "there"):
+        shutil.copytree(folder, f"{place}/datasets/ood")
+    data = {"layout": "folder", "path": "datasets/ood", "fit": "centre"}
+    Path("configs").mkdir()
+    Path("configs/small.yml").write_text(
+        yaml.safe_dump({"prior": PRIOR, "size": 16, "batch": 2, "data": data})
+    )
+    given = "--config small.yml --doc ood --timesteps 4 --deg sr4 --sigma_0 0.05 -i demo --ni"
+    alike(*(folder / "image_samples" for folder in both("ddrm", *given.split(), out=("--exp", "{}"))))
+
+
+def test_analyse(both):
+    stored(Path(PRIOR), CLASSES)
+    both("analyse", "all", PRIOR, "--data", pictures(8, 4))
+
+
+def test_pareto(both):
+    stored(Path(PRIOR), PHOTO)
+    both("pareto", PRIOR, "--tasks", "sr4", "--data", pictures(48, 4))
+
+
+def test_evaluate(both):
+    given = (pictures(16, 6, "samples"), "--reference", pictures(16, 6, "real"))
+    both("evaluate", *given, "--features", "pixels", "--metrics", "fid,kid,prdc")
+
+
+def test_a_measured_picture_blind(both):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).resize(
+        (128, 128)
+    )
+    picture.save("blurred.png")
+    given = ("--measured", "--degrade", "blur:gaussian", "--blind", "--noise", "auto")
+    alike(*both("restore", "blurred.png", *given))
+
+
+@pytest.fixture(params=[False, True], ids=["float32 only", "float64"])
+def trained(request, monkeypatch, tmp_path):
+    """Runs of the tiny configuration here and there: its two folders."""
+    monkeypatch.chdir(tmp_path)
+    prepare()
+
+    def run(make):
+        make("here")
+        with Accelerator(request.param), monkeypatch.context() as patch:
+            patch.setattr("accelerate.Accelerator.device", property(lambda self: DEVICE))
+            patch.setattr(machine, "device", lambda name: DEVICE)
+            make("there")
+
+    return run
+
+
+def same(a, b):
+    """Weights and curves of training, to rounding: here and there add up in the same order, but for the averages."""
+    for name in ("log.csv", "validation.csv"):
+        for one, other in zip(rows(Path(a) / name), rows(Path(b) / name), strict=True):
+            for key in one.keys() - {"seconds", "images_per_second"}:
+                assert float(one[key]) == pytest.approx(float(other[key]), rel=1e-4), (name, key, one, other)
+
+
+@pytest.mark.parametrize("settings", [(), ("objective.prediction=v", "objective.schedule=linear")])
+def test_train(trained, settings):
+    trained(
+        lambda out: (
+            go("train.steps=4", *settings, out=out),
+            go("train.steps=6", *settings, out=out, resume=True),
+        )
+    )
+    same("here", "there")
+
+
+def test_distil(trained):
+    go("train.steps=4", out="teacher")
+    quick = ("train.steps=3", "train.batch=4", "train.check_every=3", "train.pictures=2")
+
+    def students(out):
+        progressive = {"method": "progressive", "to_steps": 2, "from_steps": 4}
+        for name, more in {
+            "sizes": {"sizes": (0.5,)},
+            "few": progressive,
+            "one": {"method": "consistency", "to_steps": 1},
+        }.items():
+            list(distil(DistilConfig(teacher="teacher", settings=quick, out=Path(out) / name, **more)))
+
+    trained(students)
