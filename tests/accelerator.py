@@ -20,9 +20,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 DEVICE = torch.device("meta")
 DOUBLE = (torch.float64, torch.complex128)
 aten = torch.ops.aten
-TAKES_FROM_CPU = {  # numbers or indices of another device, as CUDA does
-    aten.copy_.default, aten.index.Tensor, aten.index_put.default, aten.index_put_.default,
-    aten._index_put_impl_.default,
+INDEXED = {  # by indices of the CPU, too, as on CUDA
+    aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default,
 }  # fmt: skip
 AT_ONCE = {  # torch takes no note of signs to be turned later in tensors that hold others
     aten._conj.default: aten.conj_physical.default, aten._neg_view.default: aten.neg.default,
@@ -69,12 +68,16 @@ class Accelerator(ExitStack):
 
 
 class _Made(TorchFunctionMode):
-    """Tensors from numbers: torch leaves those of `meta` empty."""
+    """Tensors from numbers, and indices: torch leaves those of `meta` empty."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         if function is Tensor.tolist:
             return function(args[0].cpu())
+        if function in (Tensor.__getitem__, Tensor.__setitem__):
+            at = args[1] if isinstance(args[1], tuple) else (args[1],)
+            at = tuple(torch.tensor(one) if isinstance(one, list) else one for one in at)
+            return function(args[0], at, *args[2:])
         if function not in BUILT:
             return function(*args, **kwargs)
         given = kwargs.pop("device", args[0].device if function is Tensor.new_tensor else None)
@@ -94,34 +97,35 @@ class _Computed(TorchDispatchMode):
 
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        target = kwargs.get("device")
         given = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, Tensor)]
-        here = any(isinstance(one, Elsewhere) for one in given)
-        to_cpu = target is not None and torch.device(target).type == "cpu"
-        if target is not None:
-            kwargs["device"] = torch.device("cpu")
-        kwargs.pop("pin_memory", None) if target is not None and not to_cpu else None
-        wraps = (here and not to_cpu) or (target is not None and not to_cpu)
-        if not wraps and not here:
+        from_there = any(isinstance(one, Elsewhere) for one in given)
+        stays = kwargs.get("device") is None
+        to_there = from_there if stays else torch.device(kwargs["device"]) == DEVICE
+        if not (from_there or to_there):
             return op(*args, **kwargs)
+        if not stays:
+            kwargs["device"] = torch.device("cpu")
+            kwargs.pop("pin_memory", None)
         self._refuse(op, given, kwargs)
         op = AT_ONCE.get(op, op)
         out = op(*tree_map(_held, args), **tree_map(_held, kwargs))
-        if not wraps:
+        if not to_there:
             return out
         if not self.float64:
             for one in tree_flatten(out)[0]:
                 if isinstance(one, Tensor) and one.dtype in DOUBLE:
                     raise TypeError(f"{op}: this device has no float64")
         out = tree_map(_elsewhere, out)
-        return return_and_correct_aliasing(op, args, kwargs, out) if here else out
+        return return_and_correct_aliasing(op, args, kwargs, out) if from_there else out
 
     def _refuse(self, op, given, kwargs):
-        for one in given:
-            if not isinstance(one, Elsewhere) and one.ndim and op not in TAKES_FROM_CPU and len(given) > 1:
-                raise RuntimeError(f"{op}: all tensors have to be on one device, found {DEVICE} and cpu")
         if isinstance(kwargs.get("generator"), torch.Generator):
             raise RuntimeError(f"{op}: a generator of the CPU for {DEVICE}")
+        if op is aten.copy_.default or len(given) == 1:
+            return
+        others = given[:1] if op in INDEXED else given
+        if any(one.ndim and not isinstance(one, Elsewhere) for one in others):
+            raise RuntimeError(f"{op}: all tensors have to be on one device, found {DEVICE} and cpu")
 
 
 _here = torch.autocast

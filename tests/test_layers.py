@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"options", "registry"},
     "core": set(),
     "data": {"core", "registry"},
-    "metrics": set(),
+    "metrics": {"core"},
     "networks": {"registry"},
     "priors": {"core", "registry"},
     "checkpoints": {"core", "config", "networks", "priors", "registry"},

@@ -1,5 +1,6 @@
 """Every command on a device that is not the CPU: the same pictures and figures as on it."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,12 +8,16 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 
 from tests.accelerator import DEVICE, Accelerator
+from tests.app.test_classifier import judge
 from tests.app.tiny_run import go, prepare, rows
-from tests.small import CLASSES, PHOTO, stored
+from tests.metrics.weights import filled
+from tests.small import CLASSES, PHOTO, changed, prior_of, stored
 from undiffuse.app import machine
 from undiffuse.app.distil import run as distil
+from undiffuse.checkpoints import save
 from undiffuse.config.distil import DistilConfig
 
 PRIOR = "prior.safetensors"
@@ -67,13 +72,49 @@ def test_restore(both, more, degradation):
     alike(*both("restore", f"{pictures(48)}/0.png", "--degrade", degradation, *more))
 
 
-def test_restore_a_folder(both):
-    alike(*both("restore", pictures(48, 3), "--degrade", "inp", "--draws", 2, "--algorithm", "ddrm"))
+def test_restore_a_folder(both, tmp_path):
+    folder, lpips = pictures(48, 3), tmp_path / "alex.safetensors"
+    save_file(filled("alex").state_dict(), lpips)
+    alike(*both("restore", folder, "--degrade", "inp", "--draws", 2, "--algorithm", "ddrm", "--lpips", lpips))
 
 
-def test_sample(both):
+def test_restore_in_windows(both):
+    """Of a prior that is for one size."""
+    config = changed(CLASSES, {"in_channels": 3, "out_channels": 3}, channels=3)
+    stored(Path(PRIOR), config)
+    given = ("--prior", PRIOR, "--label", "bag", "--guidance", 2, "--algorithm", "ddrm", "--steps", 3)
+    alike(*both("restore", f"{pictures(20)}/0.png", "--degrade", "deblur_gauss", *given))
+
+
+@pytest.mark.parametrize("algorithm", ["ddrm", "diffpir"])
+def test_analyse_restore(both, algorithm):
+    given = ("--degrade", "deblur_gauss", "--draws", 2, "--algorithm", algorithm, "--steps", 3)
+    both("restore", f"{pictures(24)}/0.png", *given)
+    both("analyse", "restore", "here/0", "--exact", 1, out=("--out", "{}/report"))
+
+
+SAMPLED = {
+    "guided": ("--n", 3, "--sampler", "ancestral", "--label", "coat", "--guidance", 2, "--guidance-interval", "0.3,5"),
+    "autoguided": ("--label", "all", "--autoguidance", "weaker.safetensors", "--guidance", 2),
+    "by a classifier": ("--label", "coat", "--classifier", "judge.safetensors", "--classifier-scale", 3),
+    "from a picture": ("--label", "bag", "--start", "grey.png"),
+    "to its noise and back": ("--label", "bag", "--invert", "grey.png", "--sampler", "ddim"),
+    "between two": ("--label", "bag", "--interpolate", "1,2", "--path", "strip"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", SAMPLED)
+def test_sample(both, way):
     stored(Path(PRIOR), CLASSES)
-    alike(*both("sample", PRIOR, "--n", 3, "--label", "coat", "--guidance", 2, "--steps", 4))
+    save(Path("weaker.safetensors"), prior_of(CLASSES, seed=1), CLASSES, {})
+    judge(Path("judge.safetensors"))
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 4).save("grey.png")
+    alike(*both("sample", PRIOR, "--steps", 4, *SAMPLED[way]))
+
+
+def test_sample_from_a_low_resolution(both):
+    stored(Path(PRIOR), changed(PHOTO, {"in_channels": 7}, low_res="sr2", augmentation=0.2))
+    alike(*both("sample", PRIOR, "--low-res", f"{pictures(4)}/0.png", "--n", 2, "--steps", 3))
 
 
 def test_likelihood(both):
@@ -83,18 +124,21 @@ def test_likelihood(both):
 
 def test_compare(both):
     stored(Path(PRIOR), PHOTO)
-    both("compare", PRIOR, "--samplers", "ddim:3,dpmpp:3", "--n", 2)
+    both("compare", PRIOR, "--samplers", "ddim:3,dpmpp:3", "--n", 2, "--fine", 5)
 
 
 def test_bench(both):
-    algorithms = ("--algorithms", "ddrm,dpir", "--baselines", "bicubic,wiener,tv", "--calls", 3)
-    both("bench", "--data", pictures(48), "--tasks", "sr4", *algorithms, "--noise", "0,0.05", "--size", 32)
+    algorithms = ("--algorithms", "ddrm,dpir", "--baselines", "bicubic,wiener,tv", "--calls", 3, "--size", 32)
+    here, there = both(
+        "bench", "--data", pictures(48), "--tasks", "sr4", *algorithms, "--noise", "0,0.05", "--size", 32
+    )
+    for one, other in zip(rows(here / "bench.csv"), rows(there / "bench.csv"), strict=True):
+        assert float(one["psnr"]) == pytest.approx(float(other["psnr"]), abs=1e-3)
 
 
 def test_tune(both):
-    both(
-        "tune", "sr4", "--data", pictures(48, 4), "--calls", 3, "--size", 32, out=("--out", "{}/preset.json")
-    )
+    given = ("--prior", stored(Path(PRIOR), PHOTO), "--calls", 2, "--size", 16, "--rounds", 1)
+    both("tune", "sr4", "--data", pictures(48, 4), *given, out=("--out", "{}/preset.json"))
 
 
 def test_ddrm(both):
@@ -113,7 +157,18 @@ def test_ddrm(both):
 
 def test_analyse(both):
     stored(Path(PRIOR), CLASSES)
-    both("analyse", "all", PRIOR, "--data", pictures(8, 4))
+    save(Path("student.safetensors"), prior_of(CLASSES, seed=1), CLASSES, {})
+    given = (
+        "--data",
+        pictures(8, 4),
+        "--steps",
+        6,
+        "--scales",
+        "1,3",
+        "--classifier",
+        judge(Path("judge.safetensors")),
+    )
+    both("analyse", "all", PRIOR, "student.safetensors", *given)
 
 
 def test_pareto(both):
@@ -123,7 +178,11 @@ def test_pareto(both):
 
 def test_evaluate(both):
     given = (pictures(16, 6, "samples"), "--reference", pictures(16, 6, "real"))
-    both("evaluate", *given, "--features", "pixels", "--metrics", "fid,kid,prdc")
+    folders = both("evaluate", *given, "--features", "pixels", "--metrics", "fid,kid,prdc")
+    here, there = (json.loads((folder / "result.json").read_text())["metrics"] for folder in folders)
+    for one in (here, there):
+        one |= one.pop("kd")
+    assert here == pytest.approx(there, rel=1e-6)
 
 
 def test_a_measured_picture_blind(both):

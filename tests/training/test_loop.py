@@ -222,8 +222,11 @@ def test_two_processes_are_one_with_the_same_batch(tmp_path):
     assert double == pytest.approx(single, rel=1e-4)  # float32: the mean of two means, ten Adam steps
 
 
-def test_devices_and_precisions_of_one_process():
+def test_devices_and_precisions_of_one_process(monkeypatch):
     for precision in ("fp32", "bf16", "fp32"):
         assert accelerator_for(precision, "cpu").mixed_precision == {"fp32": "no"}.get(precision, precision)
     with pytest.raises(ValueError, match="no device 'cuda:1' to train on; choose from auto, cpu"):
         accelerator_for("fp32", "cuda:1")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device 'mps' cannot be used here"):
+        accelerator_for("fp32", "mps")

@@ -32,7 +32,7 @@ class Memory(NamedTuple):
 
 def device(name: str) -> torch.device:
     """A device by name, or the best one for 'auto'. ValueError if there is no such, or none here."""
-    if name == "auto":  # never mps: it has no float64, which the noise schedules and operators compute in
+    if name == "auto":  # never mps: it has no float64, and what it costs is not measured
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", name):
         raise ValueError(f"no device '{name}'; choose from auto, cpu, cuda, cuda:1 (and so on), mps")

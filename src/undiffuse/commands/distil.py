@@ -68,7 +68,7 @@ def distil(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it will train, time a few steps, write nothing.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or mps.")] = "auto",
     plugin: Plugins = [],  # noqa: B006
 ) -> None:
     """Train students of a prior: smaller, or of fewer steps, or both."""

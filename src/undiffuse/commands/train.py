@@ -25,7 +25,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, time a few steps, write nothing.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or mps.")] = "auto",
     plugin: Plugins = [],  # noqa: B006
 ) -> None:
     """Train a prior. Several processes: accelerate launch -m undiffuse train CONFIG, or torchrun."""

@@ -55,7 +55,7 @@ def certify(
     often a million. Noise-free data (sigma_y = 0) is held against NOISE_FREE.
     """
     residual = wide(problem.A(x) - problem.y).flatten(1)
-    total = (residual**2).sum(1)
+    total = residual.square().sum(1)
     m = problem.A.measurements
     if problem.sigma_y == 0:
         rms = (total / m).sqrt().tolist()

@@ -114,19 +114,21 @@ def train(
 
 
 def accelerator_for(precision: str, device: str = "auto") -> "Accelerator":
-    """What brings devices, processes and precision. precision: fp32, bf16 or fp16; device: auto or cpu.
+    """What brings devices, processes and precision. precision: fp32, bf16 or fp16; device: auto, cpu or mps.
 
-    auto is CUDA or the CPU, never mps, which has no float64.
+    auto is CUDA or the CPU; Apple's devices are taken only where they are named.
     """
-    if device not in ("auto", "cpu"):
-        raise ValueError(f"no device '{device}' to train on; choose from auto, cpu")
+    if device not in ("auto", "cpu", "mps"):
+        raise ValueError(f"no device '{device}' to train on; choose from auto, cpu, mps")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device 'mps' cannot be used here; use auto or cpu")
     try:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
     except ImportError as error:
         raise ValueError("training needs the package accelerate; run `pip install accelerate`") from error
-    cpu = device == "cpu" or not torch.cuda.is_available()
-    if precision == "fp16" and cpu:
+    cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    if precision == "fp16" and (cpu or device == "mps"):
         raise ValueError("precision fp16 needs a CUDA device; expected fp32 or bf16 here")
     names = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
     AcceleratorState._reset_state(reset_partial_state=True)  # of an earlier run in this process

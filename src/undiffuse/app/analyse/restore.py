@@ -42,7 +42,8 @@ def analyse(config: RestoreAnalysisConfig) -> Iterator[Event]:
     yield from (Note(note) for note in redone.notes)
     yield Note(task.asked())
     device = machine.device(config.device)
-    trace = Trace(task.problem.A, split(task.problem.A, config.bands), task.method.sigmas[:-1].tolist())
+    A = task.problem.A.on(device)
+    trace = Trace(A, split(A, config.bands), task.method.sigmas[:-1].tolist())
     extra = config.exact if task.config.draws > 1 else 0
     total = task.config.draws * len(trace.sigmas)
     yield from _follow(task, trace, device, total)
@@ -59,8 +60,7 @@ def analyse(config: RestoreAnalysisConfig) -> Iterator[Event]:
 
 
 def _follow(task: Task, trace: Trace, device: torch.device, total: int) -> Iterator[Event]:
-    problem, method = task.problem, task.method
-    A = problem.A.on(device)
+    problem, method, A = task.problem, task.method, trace.A
     task.opened.to(device)
     denoise, size = task.denoiser(), together(task, device)
     reference = None if task.measurement.reference is None else task.measurement.reference.to(device)

@@ -119,7 +119,10 @@ def accelerators(root: Path = machine.ROOT) -> Iterator[Finding]:
     elif not torch.cuda.device_count():
         yield Finding("GPU", "none")
     if torch.backends.mps.is_available():
-        yield Finding("mps", "used only if named: it has no float64, which noise levels are computed in")
+        yield Finding(
+            "mps",
+            "used only if named: what needs float64, which it has not, is done on the CPU",
+        )
 
 
 def precisions(device: torch.device, names: tuple[str, ...] = OTHERS) -> Iterator[Finding]:
