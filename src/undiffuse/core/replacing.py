@@ -2,8 +2,9 @@
 
 import os
 import secrets
+import shutil
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -17,6 +18,10 @@ def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
     try:
         try:
             yield temporary
+            with suppress(FileNotFoundError):
+                shutil.copymode(
+                    path, temporary
+                )  # whoever could not read the old file cannot read the new one
             os.replace(temporary, path)
         except BaseException:  # also an interrupt
             temporary.unlink(missing_ok=True)

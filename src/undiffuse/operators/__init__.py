@@ -10,6 +10,7 @@ from undiffuse.operators.fourier import CircularBlur
 from undiffuse.operators.hadamard import Hadamard, PaddedHadamard, fwht
 from undiffuse.operators.jpeg import Jpeg
 from undiffuse.operators.kronecker import Kronecker
+from undiffuse.operators.mirrored import CosineBlur
 from undiffuse.operators.nonlinear import Clip, Gamma
 from undiffuse.operators.pixel import Identity, Inpaint
 from undiffuse.operators.proximal import Fit, Proximal, proximal
@@ -19,6 +20,7 @@ __all__ = [
     "CircularBlur",
     "Clip",
     "Convolution",
+    "CosineBlur",
     "Fit",
     "Gamma",
     "Hadamard",

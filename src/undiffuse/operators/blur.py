@@ -12,6 +12,7 @@ from undiffuse.operators.convolution import Convolution, Edge, matrix
 from undiffuse.operators.cosine import CosineAxis, symmetric
 from undiffuse.operators.fourier import CircularBlur
 from undiffuse.operators.kronecker import Kronecker
+from undiffuse.operators.mirrored import CosineBlur, is_mirrored
 from undiffuse.registry import OPERATORS
 
 DENSE_LIMIT = 2048  # pixels a side: beyond, the decomposition of a matrix takes minutes
@@ -53,9 +54,9 @@ def blur(
     """y = k * x, a true convolution, with an odd kernel centred and an even one (K - 1) / 2 rounded down.
 
     Defaults: gaussian std 2 to 3 std, uniform and disk 9 taps, motion 15 taps. `reflect` is half-sample
-    symmetric. Singular values are known for every kernel with `circular`, for separable ones with `reflect`
-    and `zero` (fast if symmetric and reflected, else by dense matrices up to 2048 pixels a side); the rest
-    solves by conjugate gradient.
+    symmetric. Singular values are known for every kernel with `circular`; with `reflect` for those that equal
+    both their mirror images, such as a disk; for separable ones with `reflect` and `zero` (fast if symmetric
+    and reflected, else by dense matrices up to 2048 pixels a side). The rest solves by conjugate gradient.
     """
     k = kernels.described(kernel=kernel, taps=taps, std=std, std_y=std_y, angle=angle, normalise=normalise)
     if boundary == "circular":
@@ -129,8 +130,10 @@ for _factor in (4, 8, 16):
 
 
 def filtering(shape: Shape, kernel: Tensor, edge: Edge, factor: int = 1) -> LinearOperator:
-    """The best form for a kernel (K_rows, K_columns): Kronecker with fast or dense axes, or Convolution."""
+    """The best form for a kernel (K_rows, K_columns): by axes, fast or dense, by cosines, or Convolution."""
     pair = kernels.factors(kernel)
+    if pair is None and edge == "reflect" and factor == 1 and is_mirrored(kernel):
+        return CosineBlur(shape, kernel)
     if pair is None:
         return Convolution(shape, kernel, edge, factor)
     rows, columns = (_axis(k, n, edge, factor) for k, n in zip(pair, shape[1:], strict=True))

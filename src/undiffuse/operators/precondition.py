@@ -15,9 +15,9 @@ EVEN = 0.05  # lam from which k^T k + lam is so well conditioned that edges may 
 def blurred(kernel: Tensor, size: tuple[int, int]) -> Precondition:
     """For images of `size` (H, W), not smaller than the kernel: exact where no edge is near.
 
-    There A^T A is the kernel's autocorrelation, which harmonics F diagonalise. At a reflecting edge cosines C come
-    closer (Strang 1999), with the mean of |k^(f_y, f_x)|^2 and |k^(f_y, -f_x)|^2, and exact everywhere if the kernel is
-    symmetric in both directions; then there is nothing else. Otherwise
+    There A^T A is the kernel's autocorrelation, which harmonics F diagonalise. At an edge cosines C come closer (Strang
+    1999), with the mean of |k^(f_y, f_x)|^2 and |k^(f_y, -f_x)|^2. A kernel that equals both its mirror images, which
+    is here for edges that do not reflect, has no need of F. Otherwise
 
         P^-1 = m F m + r C r,  r^2 = 1 - m^2,
 
