@@ -1,7 +1,10 @@
 """Every operator, sampler, restorer and network on a device that is not the CPU, with float64 and without."""
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from tests.accelerator import DEVICE, Accelerator
 from tests.networks.test_contract import EVERY, inputs
@@ -13,6 +16,7 @@ from undiffuse.core.grids import karras
 from undiffuse.core.loop import last, sample
 from undiffuse.core.noise import SeededNoise
 from undiffuse.core.wide import moved
+from undiffuse.interop.deepinv import PhysicsOperator
 from undiffuse.operators import LinearOperator, build
 from undiffuse.priors import photo_gaussian
 from undiffuse.registry import OPERATORS, RESTORERS, SAMPLERS
@@ -62,6 +66,33 @@ def test_operators(name, float64, tmp_path):
             same(there.pinv(y_there), A.pinv(y))
             same(there.ridge(x_there, y_there, 0.1), A.ridge(x, y, 0.1))
             same(there.ridge(x_there, y_there, lam.to(DEVICE)), A.ridge(x, y, lam))
+
+
+class Dimmed(nn.Module):
+    """Physics as deepinv has it, in our pictures."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("share", torch.linspace(0.5, 1, SHAPE[2]))
+
+    def A(self, x):
+        return self.share * x
+
+    A_adjoint = A
+
+    def clone(self):
+        return copy.deepcopy(self)
+
+
+@kinds
+def test_operators_that_hold_what_is_no_buffer(float64):
+    A, x = PhysicsOperator(Dimmed(), SHAPE).float(), pictures()
+    expected = A(x)
+    with Accelerator(float64):
+        there = A.on(DEVICE)
+        same(there(x.to(DEVICE)), expected)
+        assert there.on(DEVICE) is there
+    torch.testing.assert_close(A(x), expected)
 
 
 @kinds

@@ -79,7 +79,7 @@ def floor(
 def _checked(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not len(a) or not len(b):
         raise ValueError(f"sets of shape {tuple(a.shape)} and {tuple(b.shape)}; expected (n, k) and (n', k)")
-    return a.cpu().double(), b.double().cpu()
+    return a.cpu().double(), b.cpu().double()
 
 
 @functools.lru_cache(maxsize=4)  # the same for every level and split

@@ -142,11 +142,12 @@ def _none(like: Tensor) -> Tensor:
 
 def _masks(device: torch.device) -> Callable[[], None]:
     """What puts torch's generators back to where they are now: a second pass draws the same dropout masks."""
-    here, there = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    own = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
+    here, there = torch.get_rng_state(), None if own is None else own.get_rng_state(device)
 
     def again() -> None:
         torch.set_rng_state(here)
-        if there is not None:
-            torch.cuda.set_rng_state(there, device)
+        if own is not None and there is not None:
+            own.set_rng_state(there, device)
 
     return again

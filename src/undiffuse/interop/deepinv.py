@@ -29,6 +29,8 @@ class PhysicsOperator(LinearOperator):
     does not measure the same.
     """
 
+    place: Tensor  # where the copy is, and of which type
+
     def __init__(self, physics: Any, in_shape: Shape):
         name = type(physics).__name__
         if not hasattr(physics, "A_adjoint"):
@@ -55,6 +57,7 @@ class PhysicsOperator(LinearOperator):
             raise ValueError(f"{name} measures something else in float64; make it with that dtype")
         super().__init__(in_shape, tuple(y.shape[1:]))
         self._held = (copied,)  # in a tuple: as a submodule, `.to()` would make complex tensors real
+        self.register_buffer("place", torch.empty(0, dtype=torch.float64, device=here), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """A x."""
@@ -65,11 +68,9 @@ class PhysicsOperator(LinearOperator):
         return self._held[0].A_adjoint(y).to(y)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PhysicsOperator":
-        physics = self._held[0]
-        at = next((t for t in (*physics.buffers(), *physics.parameters())), torch.empty(0))
-        to = fn(torch.empty(0, dtype=torch.float64, device=at.device))
-        _converted(physics, to.device, to.dtype)
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)
+        _converted(self._held[0], self.place.device, self.place.dtype)
+        return self
 
 
 def _converted(physics: Any, device: torch.device, dtype: torch.dtype) -> Any:

@@ -46,7 +46,10 @@ class Operator(nn.Module, ABC):
     def on(self, device: torch.device) -> Self:
         """The same on `device`: a copy, for modules move in place, and whoever else holds this one needs it here."""
         held = [*self.parameters(), *self.buffers()]
-        return self if all(one.device == device for one in held) else copy.deepcopy(self).to(device)
+        place = torch.empty(0, device=device).device  # cuda is cuda:0, or another
+        # One that holds none may hold what only its own `.to()` knows of.
+        there = bool(held) and all(one.device == place for one in held)
+        return self if there else copy.deepcopy(self).to(device)
 
     @property
     def support(self) -> Tensor | None:

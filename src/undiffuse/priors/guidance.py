@@ -175,7 +175,9 @@ class _Extrapolated:
     def predict(self, x: Tensor, sigma: Tensor, /) -> Prediction:
         to: Any = self.to
         found: Prediction = to.predict(x, sigma) if hasattr(to, "predict") else Prediction(to(x, sigma))
-        return Prediction(self._moved(found.x0, x, sigma), found.variance)
+        # A copy: where the network is a CUDA graph, the next answer is in its place.
+        variance = None if found.variance is None else found.variance.clone()
+        return Prediction(self._moved(found.x0, x, sigma), variance)
 
     def _moved(self, x0: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         scale = _scale_at(like_image(sigma, x), self.scale, self.interval)

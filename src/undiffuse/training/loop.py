@@ -183,6 +183,7 @@ def _backward(
 @contextmanager
 def _dropout(seed: int, device: torch.device) -> Iterator[None]:
     """Dropout knows only torch's own generators: seeded for a while, and given back as they were."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    own = device.type in ("cuda", "mps")
+    with torch.random.fork_rng([device] if own else [], device_type=device.type if own else "cuda"):
         torch.manual_seed(seed)
         yield

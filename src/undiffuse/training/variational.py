@@ -86,13 +86,19 @@ def log_bin(clean: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     """
     # By symmetry the bin may be taken to lie below the mean, where the logarithms are accurate.
     off = (clean - mean).abs()
-    upper = torch.special.log_ndtr((HALF_BIN - off) / deviation)
-    lower = torch.special.log_ndtr((-HALF_BIN - off) / deviation)
+    upper = _log_ndtr((HALF_BIN - off) / deviation)
+    lower = _log_ndtr((-HALF_BIN - off) / deviation)
     inside = upper + torch.log(-torch.expm1((lower - upper).clamp(max=-torch.finfo(off.dtype).tiny)))
-    low = torch.special.log_ndtr((clean + HALF_BIN - mean) / deviation)
-    high = torch.special.log_ndtr((mean - clean + HALF_BIN) / deviation)
+    low = _log_ndtr((clean + HALF_BIN - mean) / deviation)
+    high = _log_ndtr((mean - clean + HALF_BIN) / deviation)
     end = 1 - HALF_BIN  # halfway between the last two values
     return torch.where(clean < -end, low, torch.where(clean > end, high, inside))
+
+
+def _log_ndtr(x: Tensor) -> Tensor:
+    """ln Phi(x), as torch computes it: on Apple's devices torch's own is missing."""
+    below = (torch.special.erfcx(x.clamp(max=-1) / -math.sqrt(2)) / 2).log() - x.clamp(max=-1).square() / 2
+    return torch.where(x < -1, below, torch.log1p(-torch.erfc(x.clamp(min=-1) / math.sqrt(2)) / 2))
 
 
 def start_term(clean: Tensor, schedule: DiscreteSchedule) -> Tensor:

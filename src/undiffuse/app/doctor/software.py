@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from undiffuse.app.doctor.finding import Finding, gigabytes
+from undiffuse.core.wide import has_float64
 from undiffuse.registry import entry_points, load_entry_point
 
 NEEDED = ("numpy", "pillow", "tifffile", "imagecodecs", "pydantic", "pyyaml", "safetensors", "jinja2", "rich")
@@ -100,14 +101,13 @@ def compiler(device: torch.device, *, full: bool = False) -> Iterator[Finding]:
     shift = time.time()  # a constant in the code: nothing compiled before can serve
     began = time.perf_counter()
     try:
-        got = torch.compile(lambda x: torch.sin(x) + shift)(
-            torch.zeros(8, device=device, dtype=torch.float64)
-        )
+        dtype = torch.float64 if has_float64(device) else torch.float32
+        got = torch.compile(lambda x: torch.sin(x) + shift)(torch.zeros(8, device=device, dtype=dtype))
     except Exception as error:  # of the compiler, of torch, of the linker: all are facts about this machine
         first = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         yield Finding("torch.compile", first, "missing", "leave train.compile off")
         return
-    if got.cpu().eq(shift).all():
+    if got.cpu().eq(torch.tensor(shift, dtype=got.dtype)).all():
         yield Finding("torch.compile", f"works on {device}: {time.perf_counter() - began:.0f} s for one line")
     else:
         yield Finding("torch.compile", "computes a wrong sum", "missing", "leave train.compile off")
