@@ -3,14 +3,18 @@
     with Accelerator(): x.to(DEVICE) ...
 
 What a real one refuses is refused here: to mix its tensors with others than single numbers of the CPU, `numpy`,
-generators of another device, and with `float64=False`, as on Apple's, any float64. Its name is torch's `meta`, the one
+generators of another device, and with `float64=False`, as on Apple's, any float64 and what this torch has no kernel
+for there, by its own list. Its name is torch's `meta`, the one
 kind of device besides the CPU that every build of torch knows.
 """
 
 from contextlib import ExitStack
+from functools import cache
+from importlib import resources
 from unittest import mock
 
 import torch
+import yaml
 from torch import Tensor
 from torch.__future__ import get_swap_module_params_on_conversion, set_swap_module_params_on_conversion
 from torch.overrides import TorchFunctionMode
@@ -107,6 +111,8 @@ class _Computed(TorchDispatchMode):
             kwargs["device"] = torch.device("cpu")
             kwargs.pop("pin_memory", None)
         self._refuse(op, given, kwargs)
+        if not self.float64 and not _on_apple(op._schema.name, op._schema.overload_name):
+            raise NotImplementedError(f"{op} is not there on Apple's devices")
         op = AT_ONCE.get(op, op)
         out = op(*tree_map(_held, args), **tree_map(_held, kwargs))
         if not to_there:
@@ -134,6 +140,32 @@ _here = torch.autocast
 def _autocast(device_type, *given, **options):
     """torch has none for `meta`."""
     return _here("cpu" if device_type == DEVICE.type else device_type, *given, **options)
+
+
+ANYWHERE = {
+    "MPS",
+    "CompositeExplicitAutograd",
+    "CompositeExplicitAutogradNonFunctional",
+    "CompositeImplicitAutograd",
+}
+
+
+@cache
+def _kernels():
+    """Of each operator of torch: the kernels that are listed, and whose kernels it takes instead."""
+    text = resources.files("torchgen").joinpath("packaged/ATen/native/native_functions.yaml").read_text()
+    found = {}
+    for one in yaml.load(text, Loader=yaml.CSafeLoader):
+        kernels = {kind.strip() for key in one.get("dispatch", {}) for kind in key.split(",")}
+        found[one["func"].split("(")[0]] = kernels, one.get("structured_delegate")
+    return found
+
+
+def _on_apple(name, overload):
+    kernels, others = _kernels()[name.removeprefix("aten::") + (f".{overload}" if overload else "")]
+    if others is not None and not kernels & ANYWHERE:
+        return _on_apple(*others.partition(".")[::2])
+    return bool(kernels & ANYWHERE) or not kernels
 
 
 def _held(one):
