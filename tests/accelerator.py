@@ -116,6 +116,8 @@ class _Computed(TorchDispatchMode):
             kwargs["device"] = torch.device("cpu")
             kwargs.pop("pin_memory", None)
         self._refuse(op, args, kwargs, given)
+        if from_there and not self.float64 and kwargs.get("dtype") in DOUBLE:
+            raise TypeError(f"{op}: to the CPU first, this device has no float64")
         op = AT_ONCE.get(op, op)
         out = op(*tree_map(_held, args), **tree_map(_held, kwargs))
         if not to_there:
