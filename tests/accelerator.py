@@ -2,10 +2,13 @@
 
     with Accelerator(): x.to(DEVICE) ...
 
-What a real one refuses is refused here: to mix its tensors with others than single numbers of the CPU, `numpy`,
-generators of another device, and with `float64=False`, as on Apple's, any float64 and what this torch has no kernel
-for there, by its own list. Its name is torch's `meta`, the one
-kind of device besides the CPU that every build of torch knows.
+What a real one refuses is refused here: to mix its tensors with others than single numbers of the CPU, and with those,
+too, in what is not done number by number; to write into a tensor of the CPU; `numpy`; generators of another device; and
+with `float64=False`, as on Apple's, any float64 and what this torch lists no kernel for there. Its name is torch's
+`meta`, the one kind of device besides the CPU that every build of torch knows.
+
+What it does not show: half precision by autocast, which torch does not have for `meta`, and what goes by the name of a
+device, as CUDA graphs, memory and dropout's generators do.
 """
 
 from contextlib import ExitStack
@@ -26,6 +29,10 @@ DOUBLE = (torch.float64, torch.complex128)
 aten = torch.ops.aten
 INDEXED = {  # by indices of the CPU, too, as on CUDA
     aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default,
+}  # fmt: skip
+TOGETHER = {  # number by number, and without numbers of the CPU
+    aten.clamp.Tensor, aten.clamp_.Tensor, aten.clamp_min.Tensor, aten.clamp_max.Tensor, aten.addcmul.default,
+    aten.addcmul_.default, aten.addcdiv.default, aten.addcdiv_.default,
 }  # fmt: skip
 AT_ONCE = {  # torch takes no note of signs to be turned later in tensors that hold others
     aten._conj.default: aten.conj_physical.default, aten._neg_view.default: aten.neg.default,
@@ -65,7 +72,8 @@ class Accelerator(ExitStack):
         super().__enter__()
         self.callback(set_swap_module_params_on_conversion, get_swap_module_params_on_conversion())
         set_swap_module_params_on_conversion(True)  # parameters stay the same objects, which optimisers hold
-        self.enter_context(mock.patch("torch.autocast", _autocast))
+        for name in ("autocast", "is_autocast_enabled", "get_autocast_dtype"):
+            self.enter_context(mock.patch(f"torch.{name}", _as_here(getattr(torch, name))))
         self.enter_context(_Made())
         self.enter_context(_Computed(self.float64))
         return self
@@ -110,9 +118,11 @@ class _Computed(TorchDispatchMode):
         if not stays:
             kwargs["device"] = torch.device("cpu")
             kwargs.pop("pin_memory", None)
-        self._refuse(op, given, kwargs)
+        self._refuse(op, args, kwargs, given)
         if not self.float64 and not _on_apple(op._schema.name, op._schema.overload_name):
             raise NotImplementedError(f"{op} is not there on Apple's devices")
+        if from_there and not self.float64 and kwargs.get("dtype") in DOUBLE:
+            raise TypeError(f"{op}: to the CPU first, this device has no float64")
         op = AT_ONCE.get(op, op)
         out = op(*tree_map(_held, args), **tree_map(_held, kwargs))
         if not to_there:
@@ -124,30 +134,34 @@ class _Computed(TorchDispatchMode):
         out = tree_map(_elsewhere, out)
         return return_and_correct_aliasing(op, args, kwargs, out) if from_there else out
 
-    def _refuse(self, op, given, kwargs):
+    def _refuse(self, op, args, kwargs, given):
         if isinstance(kwargs.get("generator"), torch.Generator):
             raise RuntimeError(f"{op}: a generator of the CPU for {DEVICE}")
         if op is aten.copy_.default or len(given) == 1:
             return
-        others = given[:1] if op in INDEXED else given
-        if any(one.ndim and not isinstance(one, Elsewhere) for one in others):
+        if op in INDEXED:
+            indices = sum(one is not None for one in args[1])
+            given = given[:1] + given[1 + indices :]
+        numbers = op in INDEXED or (torch.Tag.pointwise in op.tags and op not in TOGETHER)
+        others = [one for one in given if not isinstance(one, Elsewhere)]
+        written = op._schema.arguments[0].is_write and not isinstance(given[0], Elsewhere)
+        if written or any(one.ndim or not numbers for one in others):
             raise RuntimeError(f"{op}: all tensors have to be on one device, found {DEVICE} and cpu")
 
 
-_here = torch.autocast
+def _as_here(autocast):
+    """torch has no autocast for `meta`."""
+
+    def here(device_type, *given, **options):
+        return autocast("cpu" if device_type == DEVICE.type else device_type, *given, **options)
+
+    return here
 
 
-def _autocast(device_type, *given, **options):
-    """torch has none for `meta`."""
-    return _here("cpu" if device_type == DEVICE.type else device_type, *given, **options)
-
-
-ANYWHERE = {
-    "MPS",
-    "CompositeExplicitAutograd",
-    "CompositeExplicitAutogradNonFunctional",
-    "CompositeImplicitAutograd",
+COMPOSITE = {
+    f"Composite{kind}" for kind in ("ImplicitAutograd", "ExplicitAutograd", "ExplicitAutogradNonFunctional")
 }
+ANYWHERE = COMPOSITE | {"MPS"}
 
 
 @cache

@@ -6,21 +6,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
 from tests.accelerator import DEVICE, Accelerator
 from tests.app.test_classifier import judge
-from tests.app.tiny_run import go, prepare, rows
+from tests.app.tiny_run import CONFIG, go, prepare, rows, write
 from tests.metrics.weights import filled
 from tests.small import CLASSES, PHOTO, changed, prior_of, stored
 from undiffuse.app import machine
 from undiffuse.app.distil import run as distil
 from undiffuse.checkpoints import save
 from undiffuse.config.distil import DistilConfig
+from undiffuse.metrics.dinov2 import DINOv2
 
 PRIOR = "prior.safetensors"
+QUICK = ("train.steps=3", "train.batch=4", "train.check_every=3", "train.pictures=2")
 
 
 @pytest.fixture(params=[False, True], ids=["float32 only", "float64"])
@@ -76,6 +79,20 @@ def test_restore_a_folder(both, tmp_path):
     folder, lpips = pictures(48, 3), tmp_path / "alex.safetensors"
     save_file(filled("alex").state_dict(), lpips)
     alike(*both("restore", folder, "--degrade", "inp", "--draws", 2, "--algorithm", "ddrm", "--lpips", lpips))
+
+
+def test_restore_in_half_precision(both):
+    given = (
+        "--prior",
+        stored(Path(PRIOR), PHOTO),
+        "--precision",
+        "bf16",
+        "--algorithm",
+        "ddrm",
+        "--steps",
+        3,
+    )
+    both("restore", f"{pictures(24)}/0.png", "--degrade", "sr4", *given)
 
 
 def test_restore_in_windows(both):
@@ -185,6 +202,12 @@ def test_evaluate(both):
     assert here == pytest.approx(there, rel=1e-6)
 
 
+def test_evaluate_by_a_network(both):
+    torch.save(DINOv2(64, 2, 256, 3).state_dict() | {"mask_token": torch.zeros(1, 64)}, "dinov2.pth")
+    given = (pictures(16, 6, "samples"), "--reference", pictures(16, 6, "real"), "--metrics", "fid")
+    both("evaluate", *given, "--features", "dinov2", "--weights", "dinov2.pth")
+
+
 def test_a_measured_picture_blind(both):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).resize(
         (128, 128)
@@ -229,9 +252,37 @@ def test_train(trained, settings):
     same("here", "there")
 
 
+LEARNED = {"prediction": "eps", "schedule": "cosine", "timesteps": 50, "learned_variance": True}
+JUDGE = {
+    "name": "classifier", "width": 16, "multipliers": [1], "blocks": 1, "attention": [0], "head_channels": 8,
+    "groups": 8,
+}  # fmt: skip
+OTHERS = {
+    "from a low resolution": {"conditioning": {"low_res": 4, "augmentation": 0.2}},
+    "of a variance": {"objective": LEARNED},
+    "a classifier": {
+        "objective": {"prediction": "label", "schedule": "linear", "timesteps": 100}, "network": JUDGE,
+        "optimizer": {"name": "adamw"},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", OTHERS)
+def test_train_others(trained, way):
+    write({**CONFIG, **OTHERS[way]})
+    trained(lambda out: go("train.steps=4", "train.check_every=2", "train.part=4", out=out))
+    same("here", "there")
+
+
+def test_distil_to_restore(trained):
+    write({**CONFIG, "conditioning": {}, "data": {**CONFIG["data"], "source": "npz"}})
+    go("train.steps=4", out="teacher")
+    given = {"method": "restore", "tasks": ("sr2", "deblur_gauss"), "to_steps": 2, "settings": QUICK}
+    trained(lambda out: list(distil(DistilConfig(teacher="teacher", out=Path(out), **given))))
+
+
 def test_distil(trained):
     go("train.steps=4", out="teacher")
-    quick = ("train.steps=3", "train.batch=4", "train.check_every=3", "train.pictures=2")
 
     def students(out):
         progressive = {"method": "progressive", "to_steps": 2, "from_steps": 4}
@@ -240,6 +291,6 @@ def test_distil(trained):
             "few": progressive,
             "one": {"method": "consistency", "to_steps": 1},
         }.items():
-            list(distil(DistilConfig(teacher="teacher", settings=quick, out=Path(out) / name, **more)))
+            list(distil(DistilConfig(teacher="teacher", settings=QUICK, out=Path(out) / name, **more)))
 
     trained(students)

@@ -10,7 +10,7 @@ from undiffuse.core.noise import SeededNoise
 from undiffuse.priors import DiscreteSchedule, Prediction, Prior, scalings, schedules
 from undiffuse.priors.variance import log_learned, small_and_large
 from undiffuse.training import WEIGHTS, Hybrid, bits_per_dimension, bound
-from undiffuse.training.variational import log_bin, start_term
+from undiffuse.training.variational import _log_ndtr, log_bin, start_term
 
 T = 100
 SCHEDULE = DiscreteSchedule.from_betas(schedules.linear(T))
@@ -113,6 +113,15 @@ def test_the_probabilities_of_the_256_values_add_up_to_one(deviation):
     for mean in (-0.999, -0.3, 0.0017, 1.2):
         total = log_bin(values, torch.tensor(mean).double(), torch.tensor(deviation).double()).exp().sum()
         assert total.item() == pytest.approx(1, abs=1e-9)
+
+
+def test_the_logarithm_of_the_normal_distribution_function():
+    x = torch.cat((torch.linspace(-1000, -5, 200), torch.linspace(-5, 8, 2000))).requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    found, expected = _log_ndtr(x), torch.special.log_ndtr(exact)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-7)
+    slopes = [torch.autograd.grad(y.sum(), at)[0].double() for y, at in ((found, x), (expected, exact))]
+    torch.testing.assert_close(*slopes, rtol=1e-5, atol=1e-8)
 
 
 def test_a_far_off_mean_has_a_finite_surprise_and_a_gradient():

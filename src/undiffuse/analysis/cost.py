@@ -66,7 +66,7 @@ def cost(
     level = torch.tensor(sigma, device=device)
     with torch.no_grad():
         seconds = _seconds(denoise, x, level, repeats)
-        with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+        with FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counter:
             denoise(x, level)
         with _Alive(x, level, *held, *([] if module is None else module.buffers())) as alive:
             answer = denoise(x, level)
@@ -101,8 +101,11 @@ def _attention_flop(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: An
     return 2 * batch * heads * length * k[2] * (width + v[3])
 
 
-# The counter knows the attention of other devices, but not the one that a CPU uses, and passes it over in silence.
-_CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop}
+# The counter knows CUDA's attention, but not those of a CPU and of Apple's devices, and passes them over in silence.
+_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop,
+    torch.ops.aten._scaled_dot_product_attention_math_for_mps: _attention_flop,
+}
 
 
 class _Alive(TorchDispatchMode):

@@ -58,7 +58,7 @@ def certify(
     total = residual.square().sum(1)
     m = problem.A.measurements
     if problem.sigma_y == 0:
-        rms = [float(r) for r in (total / m).sqrt()]
+        rms = [float(r) for r in (total / m).sqrt().cpu()]
         return [
             Certificate(r, 0.0, NOISE_FREE, m, 0.0, "consistent" if r <= NOISE_FREE else "inconsistent")
             for r in rms
@@ -66,7 +66,7 @@ def certify(
     tail = (1 - level) / 2
     low = chi_squared_quantile(tail, m) / m * (1 - sigma_error) ** 2
     high = chi_squared_quantile(1 - tail, m) / m * (1 + sigma_error) ** 2
-    ratios = [float(r) for r in total / (m * problem.sigma_y**2)]
+    ratios = [float(r) for r in (total / (m * problem.sigma_y**2)).cpu()]
     return [Certificate(r, low, high, m, problem.sigma_y, _verdict(r, low, high)) for r in ratios]
 
 

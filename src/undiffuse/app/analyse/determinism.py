@@ -104,7 +104,7 @@ def _elsewhere(subjects: Subjects, dtype: torch.dtype) -> Way:
         if not held:  # made when it is needed
             denoise = copy.deepcopy(plan.opened.denoise)
             assert isinstance(denoise, nn.Module)
-            opened = replace(plan.opened, denoise=denoise.to("cpu", dtype))
+            opened = replace(plan.opened, denoise=denoise.to("cpu").to(dtype))
             here = replace(subjects.teacher, plan=replace(plan, opened=opened))
             held["it"] = replace(subjects, members=(here,), device=torch.device("cpu"))
         here = held["it"]

@@ -19,6 +19,7 @@ from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.pull.shelf import digests
 from undiffuse.config.evaluate import EvaluateConfig
 from undiffuse.core.images import replace_file
+from undiffuse.core.wide import has_float64
 
 RESULT = "result.json"
 LEAST = {"fid": 2, "kid": 3, "is": 1}  # pictures of either set
@@ -181,7 +182,7 @@ def _compared(
     reference: Source,
     device: torch.device,
 ) -> measure.Compared:
-    place = device if device.type == "cuda" else torch.device("cpu")  # mps has no float64
+    place = device if has_float64(device) else torch.device("cpu")
     features, others = ours.values.to(place), None if theirs is None else theirs.values.to(place)
     if made.components is not None:
         if others is None:
