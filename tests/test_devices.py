@@ -12,10 +12,10 @@ from tests.restore.test_contract import OPTIONS, example
 from tests.small import PHOTO, prior_of
 from undiffuse.contracts.restorer import run
 from undiffuse.core.dct import _turn, _turn_back
+from undiffuse.core.devices import moved
 from undiffuse.core.grids import karras
 from undiffuse.core.loop import last, sample
 from undiffuse.core.noise import SeededNoise
-from undiffuse.core.wide import moved
 from undiffuse.interop.deepinv import PhysicsOperator
 from undiffuse.operators import LinearOperator, build
 from undiffuse.priors import photo_gaussian

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from undiffuse.core.wide import total, wide
+from undiffuse.core.devices import total, wide
 
 T = TypeVar("T")
 BUDGET = 2**24  # weights at once: 64 MB, and 300 MB with all that is made of them, for any number of pixels

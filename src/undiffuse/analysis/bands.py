@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from undiffuse.core.wide import wide
+from undiffuse.core.devices import wide
 from undiffuse.operators.base import LinearOperator, Operator, SVDOperator
 
 SAME = 1e-5  # of the largest singular value: nearer ones are one, for they differ by rounding

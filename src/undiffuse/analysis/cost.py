@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from undiffuse.core.devices import wait
 from undiffuse.core.state import Denoise
 
 
@@ -80,19 +81,12 @@ def _seconds(denoise: Denoise, x: Tensor, level: Tensor, repeats: int) -> float:
     denoise(x, level)
     taken: list[float] = []
     for _ in range(repeats):
-        _wait(x.device)
+        wait(x.device)
         began = time.perf_counter()
         denoise(x, level)
-        _wait(x.device)
+        wait(x.device)
         taken.append(time.perf_counter() - began)
     return statistics.median(taken) if taken else math.nan
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def _attention_flop(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any) -> int:

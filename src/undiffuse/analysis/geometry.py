@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from undiffuse.core.wide import wide
+from undiffuse.core.devices import wide
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from undiffuse.analysis.embedding import Frame
 from undiffuse.analysis.trajectory import Trajectories
-from undiffuse.core.wide import wide
+from undiffuse.core.devices import wide
 
 ROWS = 256  # of a matrix of distances at once
 

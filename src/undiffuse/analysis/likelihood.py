@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from undiffuse.core.devices import wide
 from undiffuse.core.state import Denoise, Noise
-from undiffuse.core.wide import wide
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from undiffuse.analysis.bands import Split, compared, deviation, residual
 from undiffuse.analysis.moves import Move
-from undiffuse.core.wide import wide
+from undiffuse.core.devices import wide
 from undiffuse.operators.base import Operator
 
 ROUNDINGS = 64  # of x: moves are differences of such, and transforms add a few roundings of their own

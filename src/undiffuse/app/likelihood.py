@@ -22,9 +22,9 @@ from undiffuse.app.series import evenly
 from undiffuse.app.sizes import check_shape
 from undiffuse.config import from_term, parse_term
 from undiffuse.config.compare import LikelihoodConfig
+from undiffuse.core.devices import moved
 from undiffuse.core.noise import SeededNoise, image_seeds
 from undiffuse.core.state import Denoise
-from undiffuse.core.wide import moved
 from undiffuse.data import transforms
 from undiffuse.data.dataset import Dataset
 from undiffuse.data.encoded import as_channels

@@ -45,7 +45,7 @@ def device(name: str) -> torch.device:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether that is what went wrong: torch's own error for it is a RuntimeError."""
-    said = re.search("out of memory|can't allocate memory", str(error))
+    said = re.search("out of memory|can't allocate memory|_STATUS_ALLOC_FAILED", str(error))
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said is not None)
 
 

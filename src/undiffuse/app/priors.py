@@ -20,9 +20,9 @@ from undiffuse.checkpoints import PriorConfig, load, parse_given
 from undiffuse.checkpoints.formats import native_file
 from undiffuse.checkpoints.known import known
 from undiffuse.config import describe, from_term, parse_term
+from undiffuse.core.devices import moved
 from undiffuse.core.grids import karras
 from undiffuse.core.state import Denoise
-from undiffuse.core.wide import moved
 from undiffuse.networks import Photo, lowered, packed
 from undiffuse.priors import Prior, StationaryGaussian, class_guided
 from undiffuse.registry import PRIORS, Entry

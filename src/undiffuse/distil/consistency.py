@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from undiffuse.core.devices import wide
 from undiffuse.core.state import State
-from undiffuse.core.wide import wide
 from undiffuse.distil.stages import Stages
 from undiffuse.distil.teacher import Held, Teacher, check_dropout
 from undiffuse.priors.prior import Prior

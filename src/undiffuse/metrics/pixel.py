@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from undiffuse.core.wide import wide
+from undiffuse.core.devices import wide
 
 WINDOW = 11  # pixels: of the Gaussian, and so the least side
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from undiffuse.core.wide import wide
+from undiffuse.core.devices import wide
 
 PER_OCTAVE = 2  # bins
 LEAST = 8  # pixels: two octaves

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from undiffuse.core.wide import wide
+from undiffuse.core.devices import wide
 
 SIGNAL_LEFT = 1e-3  # abar_T above this: the last level still shows sqrt(1e-3) = 3 % of the image's contrast
 FIRST_SIGMA = 0.1  # sigma_1 above this: the last step removes 13/255 of noise in one go

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from undiffuse.core.wide import wide
+from undiffuse.core.devices import wide
 from undiffuse.restore.problem import Problem
 
 Verdict = Literal["consistent", "close", "inconsistent"]

@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from undiffuse.core.devices import moved
 from undiffuse.core.grids import exponential
 from undiffuse.core.state import Noise, State
-from undiffuse.core.wide import moved
 from undiffuse.operators.base import Separable
 from undiffuse.registry import PRIORS
 from undiffuse.restore.exact import exact

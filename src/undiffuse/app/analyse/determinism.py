@@ -13,9 +13,9 @@ from undiffuse.app.analyse.section import Cell, Figure, Section, Table
 from undiffuse.app.analyse.subjects import Subjects, open_subjects
 from undiffuse.app.events import Done, Event, Progress
 from undiffuse.config.analyse.trajectories import DeterminismConfig
+from undiffuse.core.devices import wide
 from undiffuse.core.images import to_bytes
 from undiffuse.core.loop import sample
-from undiffuse.core.wide import wide
 
 UNIT = "white - black = 1"
 

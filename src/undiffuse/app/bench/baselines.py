@@ -13,9 +13,9 @@ from torch.nn import functional
 from undiffuse.app.bench.contenders import BASELINES, Given
 from undiffuse.app.bench.variation import constrained_variation
 from undiffuse.app.kinds import kind_of
+from undiffuse.core.devices import moved
 from undiffuse.core.loop import last, sample
 from undiffuse.core.noise import SeededNoise
-from undiffuse.core.wide import moved
 from undiffuse.operators.base import LinearOperator, Operator
 from undiffuse.priors import photo_gaussian
 from undiffuse.registry import RESTORERS

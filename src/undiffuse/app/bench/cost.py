@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from undiffuse.app import machine
+from undiffuse.core.devices import wait
 
 EVERY = 0.005  # seconds between looks at the resident memory
 RESET = Path("/proc/self/clear_refs")  # a 5 written there sets the high-water mark to the present
@@ -34,12 +35,12 @@ def measured(network: nn.Module, device: torch.device) -> Iterator[Cost]:
         cost.calls += len(inputs[0])
 
     handle = network.register_forward_hook(count)
-    _finish(device)
+    wait(device)
     with looks:
         began = time.perf_counter()
         try:
             yield cost
-            _finish(device)
+            wait(device)
         finally:
             cost.seconds = time.perf_counter() - began
             handle.remove()
@@ -103,10 +104,3 @@ def _can_reset() -> bool:
     except OSError:
         return False
     return True
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

@@ -21,9 +21,9 @@ from undiffuse.app.measurement import view
 from undiffuse.app.priors import Opened, announced, open_prior
 from undiffuse.app.sizes import check_shape
 from undiffuse.config.bench import BenchConfig
+from undiffuse.core.devices import moved
 from undiffuse.core.images import write
 from undiffuse.core.noise import image_seed
-from undiffuse.core.wide import moved
 from undiffuse.metrics import LPIPS, open_lpips
 from undiffuse.operators import build
 from undiffuse.restore import Problem

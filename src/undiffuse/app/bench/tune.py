@@ -23,9 +23,9 @@ from undiffuse.app.presets import ChosenBy, Preset, presets_text
 from undiffuse.app.priors import LOWEST, Opened, announced, highest, open_prior
 from undiffuse.app.sizes import check_shape
 from undiffuse.config.bench import TuneConfig
+from undiffuse.core.devices import moved
 from undiffuse.core.images import replace_file
 from undiffuse.core.noise import image_seed
-from undiffuse.core.wide import moved
 from undiffuse.metrics import psnr
 from undiffuse.operators import build
 from undiffuse.restore import Problem

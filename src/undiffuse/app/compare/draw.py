@@ -9,9 +9,9 @@ from torch import Tensor
 from undiffuse.app.bench.cost import measured
 from undiffuse.app.events import Event, Progress
 from undiffuse.app.sample.plan import Plan, batch_size
+from undiffuse.core.devices import wide
 from undiffuse.core.loop import sample
 from undiffuse.core.noise import SeededNoise
-from undiffuse.core.wide import wide
 
 
 @dataclass(frozen=True, slots=True)

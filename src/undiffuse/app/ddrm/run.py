@@ -130,7 +130,8 @@ def _open(asked: Asked, setup: Setup) -> _Experiment:
     check_unconditioned(opened)
     A = A.float()
     problem = Problem(A, torch.zeros(1, *A.out_shape), 2 * asked.sigma_0)
-    return _Experiment(asked, setup, opened, A, pictures, method.plan(asked, opened, problem), device)
+    plan = method.plan(asked, opened, problem)
+    return _Experiment(asked, setup, opened, A.on(device), pictures, plan, device)
 
 
 def _guided(opened: Opened, asked: Asked, setup: Setup) -> Opened:
@@ -211,7 +212,7 @@ def _batch(
         [label for _, label in loaded],
     )
     labels = _labels(found, own)
-    A, sigma_y = found.A.on(found.device), 2 * asked.sigma_0
+    A, sigma_y = found.A, 2 * asked.sigma_0
     y = measure(A, clean, sigma_y, SeededNoise(image_seeds(asked.seed, names, MEASUREMENT)))
     problem, noise = Problem(A, y, sigma_y), SeededNoise(image_seeds(asked.seed, names, DRAW))
     start = x = found.method.start(problem, found.method.sigmas[0].to(y), noise)

@@ -12,7 +12,7 @@ from undiffuse.app.events import Done, Event, Progress
 from undiffuse.app.measurement import parse_size
 from undiffuse.app.priors import Opened, open_prior
 from undiffuse.app.sizes import check_shape
-from undiffuse.core.wide import moved
+from undiffuse.core.devices import moved
 
 LONG = 3.0  # seconds of a call that is not repeated
 Probe = Callable[[], Iterator[Finding]]

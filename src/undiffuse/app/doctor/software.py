@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from undiffuse.app.doctor.finding import Finding, gigabytes
-from undiffuse.core.wide import has_float64
+from undiffuse.core.devices import has_float64
 from undiffuse.registry import entry_points, load_entry_point
 
 NEEDED = ("numpy", "pillow", "tifffile", "imagecodecs", "pydantic", "pyyaml", "safetensors", "jinja2", "rich")

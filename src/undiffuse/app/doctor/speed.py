@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.nn.functional import conv2d
 
+from undiffuse.core.devices import wait
+
 PRECISIONS = {
     "fp32": torch.float32,
     "tf32": torch.float32,
@@ -52,22 +54,15 @@ def gain_of_threads() -> float:
 def _times(call: Callable[[], object], device: torch.device) -> list[float]:
     with torch.inference_mode():
         call()  # chooses kernels, allocates
-        _wait(device)
+        wait(device)
         times: list[float] = []
         began = time.perf_counter()
         while len(times) < 3 or time.perf_counter() - began < SECONDS:
             start = time.perf_counter()
             call()
-            _wait(device)
+            wait(device)
             times.append(time.perf_counter() - start)
     return times
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def _has_tf32(device: torch.device) -> bool:

@@ -18,8 +18,8 @@ from undiffuse.app.evaluate.sources import Source, digest_of, open_source
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.pull.shelf import digests
 from undiffuse.config.evaluate import EvaluateConfig
+from undiffuse.core.devices import has_float64
 from undiffuse.core.images import replace_file
-from undiffuse.core.wide import has_float64
 
 RESULT = "result.json"
 LEAST = {"fid": 2, "kid": 3, "is": 1}  # pictures of either set

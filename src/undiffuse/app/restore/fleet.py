@@ -92,7 +92,8 @@ def _workers(ray: Any, config: RestoreConfig, held: Any) -> list[Any]:
     kind = ray.remote(Worker).options(
         num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=RETRIES, max_task_retries=RETRIES
     )
-    return [kind.remote(held, config.plugins, config.device) for _ in range(count)]
+    device = "cuda" if gpus else config.device  # a worker sees its own GPU only, as the first one
+    return [kind.remote(held, config.plugins, device) for _ in range(count)]
 
 
 def _answers(

@@ -74,7 +74,7 @@ def solve(tasks: Sequence[Task], device: torch.device) -> Iterator[Stage | Note 
         members = items[begun : begun + batch]
         noise = SeededNoise(tasks[number].seed(draw) for number, draw in members)
         problem = Problem(A, y[[number for number, _ in members]].to(device), first.problem.sigma_y)
-        full, x = False, None
+        full, x, state, step = False, None, None, None
         try:
             step = first.method.step(denoise, problem, noise)
             x = first.method.start(problem, first.method.sigmas[0].to(problem.y), noise)
@@ -87,7 +87,13 @@ def solve(tasks: Sequence[Task], device: torch.device) -> Iterator[Stage | Note 
             if not full or len(members) == 1:
                 raise
         if full or x is None:
-            batch = len(members) // 2
+            batch, x, state, step, problem = (
+                len(members) // 2,
+                None,
+                None,
+                None,
+                None,
+            )  # nothing holds memory any more
             machine.release(device)
             yield Note(f"out of memory with {len(members)} pictures at once; going on with {batch}")
             continue

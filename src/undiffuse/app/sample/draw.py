@@ -43,7 +43,7 @@ def batches(
     while done < len(members):
         part = members[done : done + size]
         rows = [row for row, member in enumerate(part) if member in kept]
-        full, pictures, path = False, None, dict[int, Tensor]()
+        full, pictures, state, path = False, None, None, dict[int, Tensor]()
         try:
             for finished, state in enumerate(_states(plan, part, device)):
                 pictures = state.x
@@ -55,7 +55,7 @@ def batches(
             if not full or len(part) == 1:
                 raise
         if full:
-            size, pictures = len(part) // 2, None
+            size, pictures, state = len(part) // 2, None, None  # nothing holds memory any more
             machine.release(device)
             yield Note(f"out of memory with {len(part)} pictures at once; going on with {size}")
             continue

@@ -1,4 +1,4 @@
-"""float64, which Apple's devices do not have."""
+"""What devices differ in: Apple's have no float64, and all but the CPU work on while the program goes on."""
 
 from typing import TypeVar
 
@@ -35,3 +35,11 @@ def moved(module: Module, device: torch.device) -> Module:
     tensors = (*module.parameters(), *module.buffers())
     stays = any(one.dtype == torch.float64 for one in tensors) and not has_float64(device)
     return module if stays else module.to(device)
+
+
+def wait(device: torch.device) -> None:
+    """Until it has done what it was given: before the clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
