@@ -87,13 +87,8 @@ def solve(tasks: Sequence[Task], device: torch.device) -> Iterator[Stage | Note 
             if not full or len(members) == 1:
                 raise
         if full or x is None:
-            batch, x, state, step, problem = (
-                len(members) // 2,
-                None,
-                None,
-                None,
-                None,
-            )  # nothing holds memory any more
+            batch = len(members) // 2
+            x = state = step = problem = None  # nothing holds memory any more
             machine.release(device)
             yield Note(f"out of memory with {len(members)} pictures at once; going on with {batch}")
             continue

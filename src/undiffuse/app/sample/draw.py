@@ -55,7 +55,8 @@ def batches(
             if not full or len(part) == 1:
                 raise
         if full:
-            size, pictures, state = len(part) // 2, None, None  # nothing holds memory any more
+            size = len(part) // 2
+            pictures = state = None  # nothing holds memory any more
             machine.release(device)
             yield Note(f"out of memory with {len(part)} pictures at once; going on with {size}")
             continue
