@@ -61,8 +61,9 @@ class BySingularValue:
     def __init__(self, A: SVDOperator, count: int):
         self.A = A
         shape = A.vt(A.s.real.new_zeros(1, *A.in_shape)).shape[1:]
-        s, seen = A.s.expand(shape), A.seen.expand(shape)
-        self.index, edges = _grouped(wide(s), seen.to(wide(s).device), count)
+        s = wide(A.s).expand(shape)
+        seen = A.seen.to(s.device).expand(shape)
+        self.index, edges = _grouped(s, seen, count)
         ranges = [*zip(_names(edges), edges, strict=True)]
         if not seen.all():
             weakest = s[seen].min().item() if seen.any() else 0.0

@@ -18,10 +18,8 @@ def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
     try:
         try:
             yield temporary
-            with suppress(FileNotFoundError):
-                shutil.copymode(
-                    path, temporary
-                )  # whoever could not read the old file cannot read the new one
+            with suppress(FileNotFoundError):  # whoever could not read the old file cannot read the new one
+                shutil.copymode(path, temporary)
             os.replace(temporary, path)
         except BaseException:  # also an interrupt
             temporary.unlink(missing_ok=True)
