@@ -86,6 +86,18 @@ def test_options_of_a_prior_by_name(opt):
             open_prior(text, options)
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "place"),
+    [("sample", ["--steps", 2], "samples"), ("compare", ["--samplers", "ddim:2", "--fine", 4], "compare")],
+)
+def test_options_in_the_name_of_a_folder(undiffuse, opt, tmp_path, monkeypatch, command, options, place):
+    """None of what Windows has no folders with."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["opt: var=1", *options, "--n", 1, "--size", "8x8", "--plugin", opt]
+    assert undiffuse(command, *arguments).code == 0
+    assert [path.name for path in (tmp_path / place).iterdir()] == ["opt_var=1"]
+
+
 def test_a_file_goes_before_a_name_with_options(opt, tmp_path, monkeypatch):
     load_plugin(opt)
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,17 @@ from PIL import Image
 from torch import Tensor
 
 from undiffuse.core.images import replace_file, to_bytes
+
+
+def default_folder(prior: str, name: str) -> Path:
+    """RUN/NAME of a prior that is a run's folder, else NAME/PRIOR.
+
+    What stands between a prior's name and its options, and in them, may be what no folder of Windows is called.
+    """
+    source = Path(prior)
+    if source.is_dir():
+        return source / name
+    return Path(name) / (source.stem if source.is_file() else re.sub(r"[^\w.,=-]+", "_", prior))
 
 
 def check_writable(out: Path) -> None:

@@ -1,7 +1,6 @@
 """What is compared: a plan of `undiffuse sample` for each sampler that was asked for."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -46,11 +45,3 @@ def fine(plan: Plan, steps: int) -> Plan:
 def on(plan: Plan, sampler: str, sigmas: torch.Tensor, grid: str) -> Plan:
     """The same prior and noise with another sampler, without options, on other levels."""
     return replace(plan, entry=SAMPLERS[sampler], options={}, sigmas=sigmas, grid=grid)
-
-
-def default_folder(config: CompareConfig) -> Path:
-    """Beside the run that is sampled, or under compare/."""
-    source = Path(config.prior)
-    if source.is_dir():
-        return source / "compare"
-    return Path("compare") / (source.stem if source.is_file() else config.prior)

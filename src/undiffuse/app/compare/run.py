@@ -9,7 +9,7 @@ from torch import Tensor
 
 from undiffuse.app import machine, outputs
 from undiffuse.app.compare import files
-from undiffuse.app.compare.asked import Contender, contender, default_folder, fine, on
+from undiffuse.app.compare.asked import Contender, contender, fine, on
 from undiffuse.app.compare.choose import Search, choose
 from undiffuse.app.compare.draw import Drawn, distance, draw
 from undiffuse.app.compare.fid import evaluation, fid
@@ -50,7 +50,7 @@ def run(config: CompareConfig) -> Iterator[Event]:
     """Compare the samplers of `config`. ValueError for bad input, before anything is drawn."""
     yield from announced(config.prior)
     opened = open_prior(config.prior, config.prior_options, config.precision)
-    out = config.out or default_folder(config)
+    out = config.out or outputs.default_folder(config.prior, "compare")
     _check(config, opened, out)
     contenders = [contender(opened, config, text) for text in config.samplers]
     device = machine.device(config.device)

@@ -1,7 +1,6 @@
 """From a SampleConfig to what decides every picture, or a refusal in one line."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -247,11 +246,3 @@ def batch_size(plan: Plan, device: torch.device) -> int:
     widths = getattr(getattr(getattr(prior, "net", None), "config", None), "widths", (64,))
     each = 4 * MAPS * widths[0] * plan.shape[1] * plan.shape[2] * (1 if plan.config.guidance == 1 else 2)
     return max(1, min(most, free // 2 // each))
-
-
-def default_folder(config: SampleConfig) -> Path:
-    """Beside the run that is sampled, or under samples/."""
-    source = Path(config.prior)
-    if source.is_dir():
-        return source / "samples"
-    return Path("samples") / (source.stem if source.is_file() else config.prior)

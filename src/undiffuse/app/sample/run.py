@@ -14,7 +14,7 @@ from undiffuse.app.priors import announced
 from undiffuse.app.sample import folder as places
 from undiffuse.app.sample import path as paths
 from undiffuse.app.sample.draw import Drawn, batches, with_ends
-from undiffuse.app.sample.plan import Plan, default_folder, plan
+from undiffuse.app.sample.plan import Plan, plan
 from undiffuse.app.sample.shards import Shard, shard
 from undiffuse.config import SampleConfig
 
@@ -48,7 +48,7 @@ def run(config: SampleConfig) -> Iterator[Event]:
 def _run(config: SampleConfig, mine: Shard) -> Iterator[Event]:
     yield from announced(config.prior)
     paths.check_kind(config.path)
-    made, out = plan(config), config.out or default_folder(config)
+    made, out = plan(config), _folder(config)
     device = mine.device(config.device)
     outputs.check_writable(out)
     record = places.begun(made, out)
@@ -85,6 +85,10 @@ def _run(config: SampleConfig, mine: Shard) -> Iterator[Event]:
     yield Done(Sampled(out, len(missing), kept, spent, values["low"], values["high"]))
 
 
+def _folder(config: SampleConfig) -> Path:
+    return config.out or outputs.default_folder(config.prior, "samples")
+
+
 def _of_the_path(plan: Plan, out: Path, missing: Collection[int]) -> list[int]:
     """Pictures that are drawn, or drawn again, to see their way."""
     if plan.config.path is None:
@@ -116,7 +120,7 @@ def _drawn(plan: Plan, members: list[int], device: torch.device, first: list[int
         else:
             yield event
     if plan.ends is not None and plan.start is not None and plan.start.inverted:
-        outputs.make_folder(out := plan.config.out or default_folder(plan.config))
+        outputs.make_folder(out := _folder(plan.config))
         yield Saved(places.write_latents(out, plan.ends))
     yield from batches(plan, members, device, first)
 
