@@ -7,6 +7,7 @@ import pytest
 
 from undiffuse.config import validated
 from undiffuse.contracts.operator import EXACT, check, distance, images
+from undiffuse.operators import LinearOperator
 from undiffuse.registry import OPERATORS
 
 SHAPES = [(1, 9, 13), (3, 16, 12), (4, 8, 8)]
@@ -48,6 +49,16 @@ def test_contract(name, options, shape, tmp_path):
     operator = OPERATORS[name](shape, **options)
     assert operator.in_shape == shape
     check(operator)
+    of_no_pictures(operator)
     if "direct" in OPERATORS[name].facts:
         x, given = images(operator, seed=4), validated(OPERATORS[name], options)
         assert distance(operator(x), OPERATORS[name].facts["direct"](x, **given)) < EXACT
+
+
+def of_no_pictures(operator):
+    none = images(operator, 0, batch=0)
+    y = operator(none)
+    assert y.shape == (0, *operator.out_shape)
+    if isinstance(operator, LinearOperator):
+        found = [operator.adjoint(y), operator.pinv(y), operator.ridge(none, y, 0.1)]
+        assert [one.shape for one in found] == 3 * [none.shape]

@@ -1,14 +1,12 @@
 """The orthonormal discrete cosine transform, in linear-log time."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
-# (torch.fft is untyped)
-
 import math
 from functools import lru_cache
-from typing import cast
 
 import torch
 from torch import Tensor
+
+from undiffuse.core.spectra import irfft, irfft2, rfft, rfft2
 
 
 def dct(x: Tensor, dim: int = -1) -> Tensor:
@@ -20,7 +18,7 @@ def dct(x: Tensor, dim: int = -1) -> Tensor:
     """
     _require_float(x)
     n = x.shape[dim]
-    spectrum = cast(Tensor, torch.fft.rfft(_halves(x.movedim(dim, -1)))) * _turn(n, x.dtype, x.device)
+    spectrum = rfft(_halves(x.movedim(dim, -1))) * _turn(n, x.dtype, x.device)
     return _unpaired(spectrum, n).movedim(-1, dim)
 
 
@@ -29,7 +27,7 @@ def idct(x: Tensor, dim: int = -1) -> Tensor:
     _require_float(x)
     n = x.shape[dim]
     spectrum = _paired(x.movedim(dim, -1)) * _turn_back(n, x.dtype, x.device)
-    return _apart(cast(Tensor, torch.fft.irfft(spectrum, n=n))).movedim(-1, dim)
+    return _apart(irfft(spectrum, n)).movedim(-1, dim)
 
 
 def dct2(x: Tensor) -> Tensor:
@@ -40,7 +38,7 @@ def dct2(x: Tensor) -> Tensor:
     """
     _require_float(x)
     height, width = x.shape[-2:]
-    spectrum = cast(Tensor, torch.fft.rfft2(_halves(_halves(x), -2))) * _turn(width, x.dtype, x.device)
+    spectrum = rfft2(_halves(_halves(x), -2)) * _turn(width, x.dtype, x.device)
     turn = _turn(height, x.dtype, x.device, whole=True).unsqueeze(-1)
     c = turn * spectrum
     c[..., 1:, :].addcmul_(turn[1:].conj(), spectrum[..., 1:, :].flip(-2)).mul_(0.5)
@@ -55,7 +53,7 @@ def idct2(x: Tensor) -> Tensor:
     turn = _turn_back(height, x.dtype, x.device, whole=True).unsqueeze(-1)
     spectrum = turn * c
     spectrum[..., 1:, :].addcmul_(-1j * turn[1:], c[..., 1:, :].flip(-2))
-    return _apart(_apart(cast(Tensor, torch.fft.irfft2(spectrum, s=(height, width))), -2))
+    return _apart(_apart(irfft2(spectrum, (height, width)), -2))
 
 
 def _halves(x: Tensor, dim: int = -1) -> Tensor:

@@ -194,7 +194,7 @@ class FlatHadamard(SVDOperator):
         return fwht(c).reshape(-1, *self.in_shape)
 
     def ut(self, y: Tensor) -> Tensor:
-        y = y.reshape(len(y), len(self.kept), -1).mT
+        y = y.reshape(len(y), len(self.kept), self.in_shape[0]).mT
         return y.new_zeros(*y.shape[:-1], self.s.shape[-1]).index_copy(-1, self.kept, y)
 
     def u(self, c: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from undiffuse.core.spectra import irfft2, rfft2
 from undiffuse.operators.base import LinearOperator, Precondition, Shape
 from undiffuse.operators.precondition import blurred
-from undiffuse.operators.spectra import irfft2, rfft2
 
 Edge = Literal["reflect", "zero"]
 

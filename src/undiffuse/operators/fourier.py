@@ -4,9 +4,9 @@
 import torch
 from torch import Tensor
 
+from undiffuse.core.spectra import fft2, irfft2, rfft2
 from undiffuse.operators.axes import numerical_zero
 from undiffuse.operators.base import Shape, SVDOperator
-from undiffuse.operators.spectra import fft2, irfft2, rfft2
 
 
 class CircularBlur(SVDOperator):

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from undiffuse.core.dct import dct2, idct2
+from undiffuse.core.spectra import irfft2, rfft2
 from undiffuse.operators.base import Precondition
 from undiffuse.operators.solve import Apply
-from undiffuse.operators.spectra import irfft2, rfft2
 
 RISE = 2  # kernels from an edge to where it is felt no more
 EVEN = 0.05  # lam from which k^T k + lam is so well conditioned that edges may be left to the search
