@@ -171,6 +171,16 @@ def test_the_doctor_finds_an_installed_plugin_that_fails(undiffuse, installed, f
     assert "ZeroDivisionError" in done.out and "uninstall it: pip uninstall broken-package" in done.out
 
 
+def test_the_doctor_is_asked_for_the_prior_of_an_installed_plugin_that_fails(undiffuse, installed):
+    installed("broken", "1 / 0")
+    done = undiffuse("doctor", "--prior", "broken")
+    assert done.code == 2 and done.err.count("\n") == 1 and "no prior named 'broken'" in done.err
+    assert (
+        "the installed plugin 'broken' of the package 'broken-package' failed: ZeroDivisionError" in done.err
+    )
+    assert "pip uninstall broken-package" in done.err
+
+
 def test_a_plugin_that_fails(undiffuse, tmp_path):
     (tmp_path / "bad.py").write_text("1 / 0")
     done = undiffuse("degradations", "--plugin", tmp_path / "bad.py")

@@ -24,7 +24,11 @@ def examine(prior: str = "photo", size: str | None = None, *, full: bool = False
     full: also try torch.compile, which takes about 20 seconds.
     """
     findings = list(software.plugins())
-    opened = open_prior(prior)
+    try:
+        opened = open_prior(prior)
+    except ValueError as error:  # it may be of a plugin that failed
+        failed = [f"{one.value}; {one.advice}" for one in findings if one.verdict == "broken"]
+        raise ValueError("; ".join([str(error), *failed])) from None
     channels = 3 if opened.prior is None else opened.prior.channels
     trained = (256, 256) if opened.prior is None else opened.prior.size or (64, 64)
     shape = (channels, *trained) if size is None else parse_size(size, channels)
