@@ -59,6 +59,20 @@ def answers(monkeypatch):
     return run
 
 
+@pytest.mark.parametrize(
+    ("device", "gpus", "workers", "expected"),
+    [("auto", 0, None, 8), ("auto", 2, None, 2), ("cpu", 2, 3, 3), ("mps", 0, None, 1), ("mps", 0, 4, 1)],
+)
+def test_a_worker_for_each_gpu_else_for_each_core(device, gpus, workers, expected):
+    actor = SimpleNamespace(remote=lambda *given: given)
+    ray = SimpleNamespace(
+        cluster_resources=lambda: {"CPU": 8.0, "GPU": float(gpus)},
+        remote=lambda kind: SimpleNamespace(options=lambda **asked: actor),
+    )
+    found = fleet._workers(ray, SimpleNamespace(device=device, workers=workers, plugins=()), None)
+    assert len(found) == expected
+
+
 def test_another_does_what_the_dead_one_had(answers):
     found = answers([["a"], ["b"], ["c"]], True, False)
     assert sorted(event.tasks[0] for event in found) == ["a", "b", "c"]

@@ -87,7 +87,8 @@ def _joined(config: RestoreConfig) -> Any:
 def _workers(ray: Any, config: RestoreConfig, held: Any) -> list[Any]:
     resources = ray.cluster_resources()
     gpus = 0 if config.device == "cpu" else int(resources.get("GPU", 0))
-    room = gpus or max(1, int(resources.get("CPU", 1)))  # an actor without a place would wait for ever
+    cores = 1 if config.device == "mps" else int(resources.get("CPU", 1))  # Ray counts no GPU of Apple's
+    room = gpus or max(1, cores)  # an actor without a place would wait for ever
     count = min(config.workers or room, room)
     kind = ray.remote(Worker).options(
         num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=RETRIES, max_task_retries=RETRIES
