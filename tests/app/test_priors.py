@@ -328,9 +328,16 @@ def test_restore_towards_a_class(undiffuse, tmp_path, photo):
     assert len((tmp_path / "t/metrics.csv").read_text().splitlines()) == 3  # a row each
     found = {name: (tmp_path / name / "photo_restored.png").read_bytes() for name in "abc"}
     assert len(set(found.values())) == 3
-    record = json.loads((tmp_path / "c/photo.json").read_text())
+    records = {name: json.loads((tmp_path / name / "photo.json").read_text()) for name in "abc"}
+    assert [record["calls"] for record in records.values()] == [3, 3, 6]  # guidance asks twice
+    record = records["c"]
     assert record["label"] == 2 and record["guidance"] == 4
-    assert "class 2 (coat), guidance 4" in (tmp_path / "c/report.html").read_text()
+    page = (tmp_path / "c/report.html").read_text()
+    assert "class 2 (coat), guidance 4" in page and "mirror=False), 6 calls" in page
+    again = undiffuse("analyse", "restore", tmp_path / "c", "--out", tmp_path / "again")
+    assert again.code == 0 and "mirror=False), 6 calls" in again.err
+    forecast = undiffuse(*arguments, "--label", 2, "--guidance", 4, "--out", tmp_path / "d", "--dry-run")
+    assert "6 network calls" in forecast.out
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ class Method:
     sigmas: Tensor
     start: Start
     widen: float | None = None  # error bars of its draws by this, to be honest; None: it was not measured
+    guided: bool = False  # each estimate is two calls, with the class and without
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.options.items())
@@ -35,7 +36,7 @@ class Method:
     def calls(self) -> int:
         """Network calls of one draw."""
         option: str | None = self.entry.facts.get("calls")  # the option that says how many a level takes
-        return (len(self.sigmas) - 1) * (self.options[option] if option else 1)
+        return (len(self.sigmas) - 1) * (self.options[option] if option else 1) * (1 + self.guided)
 
     def on(self, sigmas: Tensor) -> "Method":
         """The same on other levels."""
@@ -53,6 +54,8 @@ def plan_method(
     problem: Problem,
     steps: int,
     grid: Sequence[float] | None = None,
+    *,
+    guided: bool = False,
 ) -> Method:
     """The algorithm on `grid` (levels above 0, falling), else on its own of `steps` levels, else on the prior's.
 
@@ -66,7 +69,7 @@ def plan_method(
         sigmas = own(steps, problem.sigma_y)
     else:
         sigmas = levels(opened, problem.A.in_shape, steps)
-    return Method(entry, options, sigmas, entry.facts.get("start", start))
+    return Method(entry, options, sigmas, entry.facts.get("start", start), guided=guided)
 
 
 def explicit(grid: Sequence[float]) -> Tensor:

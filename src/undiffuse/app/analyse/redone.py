@@ -79,7 +79,8 @@ def reopened(record: Record) -> Redone:
     entry = RESTORERS[record["algorithm"]]
     options = from_term(entry, None, {str(name): str(value) for name, value in record["options"].items()})
     sigmas = _levels(record)
-    method = plan_method(entry, options, opened, measurement.problem, len(sigmas), sigmas)
+    guided = config.guidance != 1
+    method = plan_method(entry, options, opened, measurement.problem, len(sigmas), sigmas, guided=guided)
     if config.draws > 1 and entry.facts.get("deterministic"):
         raise ValueError(
             f"--draws {config.draws} with {entry.name}, whose draws are all the same; leave it out"

@@ -145,7 +145,8 @@ def choose(config: RestoreConfig, problem: Problem, opened: Opened) -> Method:
     entry, grid = RESTORERS[name], chosen.grid
     if name == "dpir" and grid is None and isinstance(problem.A, Jpeg):
         grid = levels_of_loss(chosen.steps, problem.A.loss(problem.y))[:-1].tolist()
-    method = plan_method(entry, from_term(entry, first, given), opened, problem, chosen.steps, grid)
+    options, guided = from_term(entry, first, given), config.guidance != 1
+    method = plan_method(entry, options, opened, problem, chosen.steps, grid, guided=guided)
     if config.draws > 1 and entry.facts.get("deterministic"):
         raise ValueError(
             f"--draws {config.draws} with {entry.name}, whose draws are all the same; use ddrm or diffpir"
