@@ -30,8 +30,9 @@ from undiffuse.restore.dpir import begin, levels
 
 NOISE = (0.005, 0.02, 0.05)
 STDS = (0.0, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0)
+DIAMETERS = (0.0, 3.0, 5.3, 8.4, 12.6, 20.1)
 LENGTHS = (1, 5, 9, 15, 25)
-RESTORED = ("blur:gaussian,std=2", "blur:motion,taps=15,angle=30")
+RESTORED = ("blur:gaussian,std=2", "blur:disk,taps=8.4", "blur:motion,taps=15,angle=30")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -50,6 +51,9 @@ def truths(family: str, number: int) -> Iterator[tuple[str, str | None, dict[str
     if family == "gaussian":
         for std in STDS:
             yield f"std {std:g}", f"blur:gaussian,std={std}" if std else None, {"std": std}
+    elif family == "disk":
+        for taps in DIAMETERS:
+            yield f"disk of {taps:g}", f"blur:disk,taps={taps}" if taps else None, {"taps": taps}
     else:
         for taps in LENGTHS:
             angle = (37 * number + 11 * taps) % 180
@@ -177,7 +181,7 @@ def main() -> None:
     pictures = [centre(read(path).pixels, 512) for path in paths]
     result: dict[str, object] = {"pictures": [path.name for path in paths]}
     lines = [f"{len(paths)} pictures of 512 x 512; one core; noise where white - black = 1.", ""]
-    for family in ("gaussian", "motion"):
+    for family in ("gaussian", "disk", "motion"):
         rows, cases = estimated(family, pictures)
         result[family], result[f"{family}, all"] = rows, overall(family, cases)
         lines += [

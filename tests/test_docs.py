@@ -59,7 +59,8 @@ def desk(tmp_path, monkeypatch):
     write(photograph(64, 96), tmp_path / "photo.jpg")
     write(photograph(64, 96), tmp_path / "old.jpg")
     write(photograph(96, 96), tmp_path / "blurred.png")
-    write(blurred(photograph(256, 256)), tmp_path / "old.png")
+    write(blurred(photograph(256, 256), "blur:gaussian,std=2.5"), tmp_path / "old.png")
+    write(blurred(photograph(256, 256), "blur:disk,taps=9"), tmp_path / "unfocused.png")
     scratches = np.full((64, 96), 255, np.uint8)
     scratches[30:33] = 0
     Image.fromarray(scratches).save(tmp_path / "scratches.png")
@@ -100,9 +101,9 @@ def published(folder):
     save_classifier(folder / "classifier.safetensors", classifier, told, {})
 
 
-def blurred(x):
-    """As an unsteady hand leaves it, with little noise."""
-    A = build("blur:gaussian,std=2.5", tuple(x.shape)).float()
+def blurred(x, by):
+    """With little noise."""
+    A = build(by, tuple(x.shape)).float()
     return measure(A, x[None], 0.02, SeededNoise([0]))[0]
 
 

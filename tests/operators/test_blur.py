@@ -78,6 +78,17 @@ def test_a_disk_larger_than_the_picture_by_cosines():
         check(operator)
 
 
+def test_a_disk_of_any_diameter_is_centred_and_as_wide_as_it_says():
+    """Its variance along an axis is d^2 / 16, and 1 / 12 of the pixels that it is drawn on."""
+    for diameter in (4.0, 5.3, 8.4, 12.6):
+        kernel = kernels.disk(diameter)
+        assert len(kernel) % 2 and torch.equal(kernel, kernel.flip(0)) and torch.equal(kernel, kernel.T)
+        d = torch.arange(len(kernel), dtype=torch.float64) - len(kernel) // 2
+        variance = float(kernel.sum(0) @ d**2)
+        assert variance == pytest.approx(diameter**2 / 16 + 1 / 12, rel=0.04)  # pixels: 3.4 % at 4
+    assert isinstance(OPERATORS["blur"]((1, 16, 18), kernel="disk", taps=7.5), CosineBlur)
+
+
 def test_only_mirrored_kernels_go_by_cosines():
     for kernel in (kernels.motion(9, 30.0), kernels.uniform(4)):
         with pytest.raises(ValueError, match="mirror images; use a Convolution"):
@@ -191,6 +202,7 @@ def test_options_without_effect_are_refused():
         ({"kernel": "disk", "std": 2.0}, "std=2 has no meaning for kernel disk; it takes taps"),
         ({"kernel": "uniform", "normalise": True}, "normalise=True has no meaning"),
         ({"kernel": "gausian"}, "no kernel 'gausian'"),
+        ({"kernel": "uniform", "taps": 4.5}, "taps=4.5 for kernel uniform; expected a whole number"),
     ]:
         with pytest.raises(ValueError, match=words):
             OPERATORS["blur"]((1, 8, 8), **options)

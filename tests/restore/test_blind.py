@@ -40,6 +40,17 @@ def test_the_width_of_a_gaussian(sigma):
     assert max(value for _, value in found.curve) == 0
 
 
+@pytest.mark.parametrize("diameter", [5.3, 8.4, 16])
+def test_the_diameter_of_a_disk(diameter):
+    found = estimate_blur(blurred(drawn(), f"blur:disk,taps={diameter}", 0.02), "disk")
+    low, high = found.intervals["taps"]
+    assert found.certain, found.reason
+    assert low <= diameter <= high and high - low < 1
+    assert found.options["taps"] == pytest.approx(diameter, abs=0.25)  # the step of the search
+    assert found.sigma_y == pytest.approx(0.02, rel=0.1)
+    assert build(found.degrade, (1, 64, 64)).in_shape == (1, 64, 64)
+
+
 @pytest.mark.parametrize(("taps", "angle"), [(9, 100), (21, 30)])
 def test_the_length_and_angle_of_a_motion(taps, angle):
     found = estimate_blur(blurred(drawn(), f"blur:motion,taps={taps},angle={angle}", 0.02), "motion")
@@ -88,6 +99,9 @@ def test_a_sharp_picture_has_no_blur():
     sharp = estimate_blur(drawn() + 0.02 * randn(1, 256, 256), "gaussian")
     uncertain(sharp, "no blur found")
     assert sharp.intervals["std"][0] == 0 and sharp.intervals["std"][1] < 1.2
+    focused = estimate_blur(drawn() + 0.02 * randn(1, 256, 256), "disk")
+    uncertain(focused, "no blur found")
+    assert focused.intervals["taps"][0] == 0
     moved = estimate_blur(drawn() + 0.02 * randn(1, 256, 256), "motion")
     uncertain(moved, "no blur found")
     assert moved.options["taps"] == 1
@@ -97,16 +111,18 @@ def test_it_says_when_it_cannot_tell():
     uncertain(estimate_blur(torch.full((3, 256, 256), 0.5), "gaussian"), "flat")
     uncertain(estimate_blur(torch.zeros(1, 100, 100), "motion"), "too few windows")
     uncertain(estimate_blur(0.2 * randn(1, 256, 256), "gaussian"), "cannot tell")
+    uncertain(estimate_blur(0.2 * randn(1, 256, 256), "disk"), "cannot tell")
     uncertain(estimate_blur(0.2 * randn(1, 256, 256), "motion"), "cannot tell")
     noisy = estimate_blur(blurred(0.02 * drawn(), "blur:gaussian,std=3", 0.5), "gaussian")
     uncertain(noisy, "cannot tell")
-    uncertain(estimate_blur(blurred(drawn(), "blur:gaussian,std=3", 0.002), "motion"), "a Gaussian blur")
+    for family in ("disk", "motion"):
+        uncertain(estimate_blur(blurred(drawn(), "blur:gaussian,std=3", 0.002), family), "a Gaussian blur")
 
 
 def test_what_it_refuses():
     y = torch.zeros(1, 64, 64)
-    with pytest.raises(ValueError, match="choose from gaussian, motion"):
-        estimate_blur(y, "disk")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="choose from gaussian, disk, motion"):
+        estimate_blur(y, "box")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"shape \(1, 1, 64, 64\)"):
         estimate_blur(y[None], "gaussian")
     with pytest.raises(ValueError, match="NaN"):

@@ -9,7 +9,8 @@ from undiffuse.restore.blind import BlurEstimate, Family, estimate_blur
 
 FAMILIES: tuple[str, ...] = get_args(Family)
 FOUND = ("taps", "std", "std_y", "angle")  # options that are estimated
-NAMES = {"std": "width (std)", "taps": "length", "angle": "angle", "sigma": "noise"}
+NAMES = {"std": "width (std)", "taps": "length"}
+DISK = NAMES | {"taps": "diameter"}
 
 
 def unblind(
@@ -31,8 +32,9 @@ def unblind(
 
 def told(estimate: BlurEstimate) -> str:
     """What was found, in words; noise in units where white - black = 1."""
+    names = DISK if estimate.family == "disk" else NAMES
     found = [
-        f"{NAMES.get(name, name)} {value:.3g} ({low:.3g} to {high:.3g})"
+        f"{names.get(name, name)} {value:.3g} ({low:.3g} to {high:.3g})"
         for name, value in estimate.options.items()
         for low, high in (estimate.intervals[name],)
     ]
@@ -42,13 +44,14 @@ def told(estimate: BlurEstimate) -> str:
 
 
 def _family(degrade: str) -> tuple[Family, list[str]]:
-    how = f"write --degrade blur:{' or blur:'.join(FAMILIES)}"
+    how = f"write --degrade {', '.join(f'blur:{family}' for family in FAMILIES[:-1])} or blur:{FAMILIES[-1]}"
     if " . " in degrade:
         raise ValueError(f"--blind estimates one blur, and '{degrade}' is more; {how}")
     name, first, given = parse_term(degrade)
-    family = first or given.pop("kernel", "gaussian")
-    if name != "blur" or family not in FAMILIES:
-        raise ValueError(f"--blind with '{degrade}'; it estimates the blurs {' and '.join(FAMILIES)}; {how}")
+    asked = first or given.pop("kernel", "gaussian")
+    family = next((one for one in get_args(Family) if one == asked), None)
+    if name != "blur" or family is None:
+        raise ValueError(f"--blind with '{degrade}', which is not a blur that it estimates; {how}")
     if both := [option for option in FOUND if option in given]:
         raise ValueError(f"--blind, but '{degrade}' gives {', '.join(both)}; leave out one or the other")
-    return ("gaussian" if family == "gaussian" else "motion"), [f"{k}={v}" for k, v in given.items()]
+    return family, [f"{k}={v}" for k, v in given.items()]

@@ -42,7 +42,7 @@ def restore(
         str | None, typer.Option(help="Noise level, white - black = 1; or auto (default with --measured).")
     ] = None,
     blind: Annotated[
-        bool, typer.Option("--blind", help="Estimate the options of blur:gaussian or blur:motion.")
+        bool, typer.Option("--blind", help="Estimate the options of blur:gaussian, blur:disk or blur:motion.")
     ] = False,
     reference: Annotated[
         Path | None, typer.Option(help="Clean picture (or folder of them) to compare with, for --measured.")

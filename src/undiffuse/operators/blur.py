@@ -32,7 +32,8 @@ def blur(
         str, pydantic.Field(description="uniform, gaussian, disk, motion, or a .npy or .png file")
     ] = "gaussian",
     taps: Annotated[
-        int | None, pydantic.Field(ge=1, le=kernels.LARGEST, description="side, diameter or length in pixels")
+        float | None,
+        pydantic.Field(ge=1, le=kernels.LARGEST, description="side, diameter or length in pixels"),
     ] = None,
     std: Annotated[
         float | None, pydantic.Field(gt=0, le=100, description="of the Gaussian, in pixels")
@@ -54,9 +55,10 @@ def blur(
     """y = k * x, a true convolution, with an odd kernel centred and an even one (K - 1) / 2 rounded down.
 
     Defaults: gaussian std 2 to 3 std, uniform and disk 9 taps, motion 15 taps. `reflect` is half-sample
-    symmetric. Singular values are known for every kernel with `circular`; with `reflect` for those that equal
-    both their mirror images, such as a disk; for separable ones with `reflect` and `zero` (fast if symmetric
-    and reflected, else by dense matrices up to 2048 pixels a side). The rest solves by conjugate gradient.
+    symmetric. A disk's diameter may be a fraction, other taps are whole. Singular values are known for every
+    kernel with `circular`; with `reflect` for those that equal both their mirror images, such as a disk; for
+    separable ones with `reflect` and `zero` (fast if symmetric and reflected, else by dense matrices up to
+    2048 pixels a side). The rest solves by conjugate gradient.
     """
     k = kernels.described(kernel=kernel, taps=taps, std=std, std_y=std_y, angle=angle, normalise=normalise)
     if boundary == "circular":

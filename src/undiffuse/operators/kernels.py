@@ -28,11 +28,11 @@ REDUCTIONS = ("bicubic", "lanczos3", "gaussian", "box")
 def described(
     *,
     kernel: str,
-    taps: int | None,
-    std: float | None,
-    std_y: float | None,
-    angle: float | None,
-    normalise: bool | None,
+    taps: float | None = None,
+    std: float | None = None,
+    std_y: float | None = None,
+    angle: float | None = None,
+    normalise: bool | None = None,
 ) -> Tensor:
     """The kernel that the options of `blur` describe; ValueError for an option that does not apply to it."""
     given = {"taps": taps, "std": std, "std_y": std_y, "angle": angle}
@@ -43,10 +43,15 @@ def described(
     if unused:
         choices = ", ".join(sorted(uses or {"normalise"}))
         raise ValueError(f"{', '.join(unused)} has no meaning for kernel {kernel}; it takes {choices}")
-    if kernel == "uniform":
-        return uniform(taps or 9)
     if kernel == "disk":
         return disk(taps or 9)
+    if taps is not None and taps != int(taps):
+        raise ValueError(
+            f"taps={taps:g} for kernel {kernel}; expected a whole number, as only a disk has another"
+        )
+    taps = None if taps is None else int(taps)
+    if kernel == "uniform":
+        return uniform(taps or 9)
     if kernel == "motion":
         return motion(taps or 15, angle or 0.0)
     if kernel == "gaussian":
@@ -80,10 +85,11 @@ def gaussian(taps: int, std: float, std_y: float) -> Tensor:
     return _product((-0.5 * (d / std_y) ** 2).exp(), (-0.5 * (d / std) ** 2).exp())
 
 
-def disk(taps: int) -> Tensor:
-    """A disk of diameter `taps` (defocus); a tap is the covered share of its pixel, from 16 x 16 points."""
+def disk(diameter: float) -> Tensor:
+    """A disk (defocus) centred on a pixel; a tap is the covered share of its pixel, from 16 x 16 points."""
+    taps = 2 * math.ceil((diameter - 1) / 2) + 1
     d = (torch.arange(16 * taps, dtype=torch.float64) + 0.5) / 16 - taps / 2
-    inside = (d**2 + d.unsqueeze(1) ** 2 <= (taps / 2) ** 2).double()
+    inside = (d**2 + d.unsqueeze(1) ** 2 <= (diameter / 2) ** 2).double()
     return _unit(inside.reshape(taps, 16, taps, 16).mean((1, 3)))
 
 

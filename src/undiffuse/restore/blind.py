@@ -1,4 +1,4 @@
-"""Which blur? The width of a Gaussian or the length and angle of a motion, and the noise, from one picture."""
+"""Which blur? The width of a Gaussian or a disk, or the length and angle of a motion; and the noise."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 # (tolist and interp are untyped)
@@ -25,9 +25,9 @@ from undiffuse.restore.power import (
     transfer,
 )
 
-Family = Literal["gaussian", "motion"]
+Family = Literal["gaussian", "disk", "motion"]
 Interval = tuple[float, float]
-Blur = tuple[float, float]  # (std, 0) or (taps, angle)
+Blur = tuple[float, float]  # (std, 0), (diameter, 0) or (taps, angle)
 
 CROP = 1024  # pixels a side that are looked at, from the middle
 SIDES = (128, 64)  # of a window; the first of which there are enough
@@ -35,12 +35,9 @@ FEWEST_WINDOWS = 9
 LEFT, FEWEST_CELLS = 0.2, 200  # of a JPEG's coefficients of a frequency, and of the spectrum: ten a parameter
 LEVEL = 0.95
 STDS = tuple(k / 10 for k in range(81))
+DIAMETERS = (0.0, *(k / 4 for k in range(6, 165)))
 LENGTHS = tuple(range(3, 42, 2))
 TURN = 4.0  # degrees between the first angles
-# The cells of one spectrum are not independent, nor are photographs Gaussian: the log likelihood is divided by these.
-# With 10, 95 % of the intervals of std held the truth on training photographs (84 cases); with 12, all angles of four
-# photographs were held, none of which is among those of benchmarks/results/blind.md.
-TEMPER = {"gaussian": 10.0, "motion": 12.0}
 SOFT = 0.75  # std by which the photographs that the model knows differ in sharpness of their own
 WIDEST = 0.7  # of the estimate: an interval wider than this tells nothing
 EVIDENCE = 8.0  # tempered log likelihood by which a motion must be better than none: photographs have directions, too
@@ -49,17 +46,38 @@ GIVEN, UNKNOWN = 0.1, 1.5  # deviation of log sigma^2: a level known to 5 %, and
 
 
 @dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is known of a family."""
+
+    size: str  # the option of the degradation `blur` that is its width or length
+    sharp: float  # up to which a photograph may look like that by itself
+    largest: float  # that is looked for
+    temper: float  # what the log likelihood is divided by
+
+
+# The cells of one spectrum are not independent, nor are photographs Gaussian, so that a likelihood is tempered. With
+# 10, 95 % of the intervals of std held the truth on training photographs (84 cases); with 12, all angles of four
+# photographs were held, none of which is among those of benchmarks/results/blind.md. A disk of deviation std is 4 std
+# wide.
+KINDS = {
+    "gaussian": _Kind("std", SOFT, STDS[-1], 10.0),
+    "disk": _Kind("taps", 4 * SOFT, DIAMETERS[-1], 10.0),
+    "motion": _Kind("taps", 2.0, LENGTHS[-1], 12.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class BlurEstimate:
     """The most likely blur, and how far it can be trusted. Noise in [-1, 1] units."""
 
     family: Family
-    options: dict[str, float]  # of the degradation `blur`: std, or taps and angle
+    options: dict[str, float]  # of the degradation `blur`: std, taps, or taps and angle
     intervals: dict[str, Interval]  # of each, 95 %; degrees may leave [0, 180)
     sigma_y: float
     sigma_interval: Interval
     certain: bool
     reason: str
-    curve: tuple[tuple[float, float], ...]  # (std or taps, log likelihood below the best, tempered)
+    curve: tuple[tuple[float, float], ...]  # (size, log likelihood below the best, tempered)
 
     @property
     def degrade(self) -> str:
@@ -86,7 +104,7 @@ def estimate_blur(
 
     How often the intervals hold the truth: benchmarks/results/blind.md. `certain` is false, and `reason` says
     why, for a picture that is flat, too small, too noisy, or no softer than sharp photographs may be. A picture
-    blurred in another way than the family says may pass: only a motion is held against a Gaussian.
+    blurred in another way than the family says may pass: a disk and a motion are held against a Gaussian only.
     ValueError for another family, a y that is no picture or is not finite, or a negative sigma_y.
     """
     _check(y, family, sigma_y)
@@ -101,17 +119,17 @@ def estimate_blur(
     if float(grey[known].double().std()) < 1e-4:  # a hundredth of an 8-bit level
         return _nothing(family, sigma_y, "cannot tell: the picture is flat")
     noise = _noise_prior(power, sigma_y, y.shape[0])
-    if family == "gaussian":
-        blurs = [(s, 0.0) for s in STDS]
-        found = _fit(power, family, blurs, noise)
-    else:
+    if family == "motion":
         blurs, found = _motion_search(power, noise)
+    else:
+        blurs = [(size, 0.0) for size in (STDS if family == "gaussian" else DIAMETERS)]
+        found = _fit(power, family, blurs, noise)
     return _summary(family, blurs, found, y.shape[0], power, noise)
 
 
 def _check(y: Tensor, family: str, sigma_y: float | None) -> None:
-    if family not in TEMPER:
-        raise ValueError(f"blur family '{family}' cannot be estimated; choose from {', '.join(TEMPER)}")
+    if family not in KINDS:
+        raise ValueError(f"blur family '{family}' cannot be estimated; choose from {', '.join(KINDS)}")
     if y.ndim != 3 or not bool(y.isfinite().all()):
         what = f"of shape {tuple(y.shape)}" if y.ndim != 3 else "with NaN or infinity"
         raise ValueError(
@@ -152,10 +170,10 @@ def kernel(family: Family, blur: Blur) -> Tensor:
     if size == 0 or (family == "motion" and size <= 1):
         return torch.ones(1, 1, dtype=torch.float64)
     if family == "gaussian":
-        return kernels.described(kernel=family, taps=None, std=size, std_y=None, angle=None, normalise=None)
-    return kernels.described(
-        kernel=family, taps=round(size), std=None, std_y=None, angle=angle, normalise=None
-    )
+        return kernels.described(kernel=family, std=size)
+    if family == "disk":
+        return kernels.described(kernel=family, taps=size)
+    return kernels.described(kernel=family, taps=round(size), angle=angle)
 
 
 def _fit(
@@ -198,7 +216,7 @@ def _motion_search(power: Power, noise: tuple[float, float]) -> tuple[list[Blur]
 
 def _likely(blurs: list[Blur], found: Fit, thinned: int) -> list[Blur]:
     """A regular grid over the box in which the tempered log likelihood is within 5 of the best."""
-    log_l = found.log_likelihood * thinned / TEMPER["motion"]
+    log_l = found.log_likelihood * thinned / KINDS["motion"].temper
     top = blurs[int(log_l[1:].argmax()) + 1]
     inside = [b for b, v in zip(blurs, log_l.tolist(), strict=True) if v > float(log_l[1:].max()) - 5]
     inside = [(n, _turned(a, top[1])) for n, a in inside if n > 1]
@@ -218,7 +236,8 @@ def _turned(angle: float, centre: float) -> float:
 def _summary(
     family: Family, blurs: list[Blur], found: Fit, channels: int, power: Power, noise: tuple[float, float]
 ) -> BlurEstimate:
-    log_l = found.log_likelihood / TEMPER[family]
+    kind = KINDS[family]
+    log_l = found.log_likelihood / kind.temper
     k = int(log_l.argmax())
     of_all = (log_l - log_l.max()).exp()
     sizes = [b[0] for b in blurs]
@@ -226,16 +245,19 @@ def _summary(
     # What a profile of the noise given one blur leaves out, the spread between blurs, is added.
     weight = of_all / of_all.sum()
     middle = float((weight * found.log_noise).sum())
-    spread = (weight * (found.log_noise - middle) ** 2).sum() + found.noise_error[k] ** 2 * TEMPER[family]
+    spread = (weight * (found.log_noise - middle) ** 2).sum() + found.noise_error[k] ** 2 * kind.temper
     z = 1.96 * float(spread.sqrt())
     sigma = [
         math.sqrt(channels) * math.exp(0.5 * v) for v in (middle - z, float(found.log_noise[k]), middle + z)
     ]
     certain, reason = _verdict(family, options, intervals, found, k)
-    if certain and family == "motion":
+    if certain and family != "gaussian":
         rival = _fit(power, "gaussian", [(s, 0.0) for s in STDS[::4]], noise)
         if float(rival.log_likelihood.max()) > float(found.log_likelihood[k]):
-            certain, reason = False, "cannot tell: a Gaussian blur explains the picture better than a motion"
+            certain, reason = (
+                False,
+                f"cannot tell: a Gaussian blur explains the picture better than a {family}",
+            )
     best_of = {
         n: max(float(v) for m, v in zip(sizes, log_l.tolist(), strict=True) if m == n) for n in set(sizes)
     }
@@ -248,11 +270,11 @@ def _options(
 ) -> tuple[dict[str, float], dict[str, Interval]]:
     size, angle = blurs[best]
     sizes = torch.tensor([b[0] for b in blurs], dtype=torch.float64)
-    if family == "gaussian":
+    if family != "motion":
+        kind = KINDS[family]
         low, middle, high = _quantiles(sizes, mass)
-        return {"std": round(middle, 3)}, {
-            "std": (low if low > SOFT else 0.0, high)
-        }  # none cannot be excluded
+        low = low if low > kind.sharp else 0.0  # none cannot be excluded
+        return {kind.size: round(middle, 3)}, {kind.size: (low, high)}
     low, high = _whole_quantiles(sizes, mass)
     turns = torch.tensor([_turned(a, angle) for _, a in blurs], dtype=torch.float64)
     moved = sizes > 1  # without a motion there is no angle
@@ -287,25 +309,22 @@ def _whole_quantiles(values: Tensor, mass: Tensor) -> tuple[float, float]:
 def _verdict(
     family: Family, options: dict[str, float], intervals: dict[str, Interval], found: Fit, best: int
 ) -> tuple[bool, str]:
-    name = "std" if family == "gaussian" else "taps"
+    kind = KINDS[family]
+    name, still = kind.size, kind.sharp
     low, high = intervals[name]
     if float(found.signal[best]) < SIGNAL:
         return False, "cannot tell: there is too little picture above the noise"
-    still = SOFT if family == "gaussian" else 2.0
     if low < still:
         what = f"no blur found beyond what sharp photographs may have: {name} below {high:.2g}"
         soft = high < 2 * still
         return False, what if soft else f"cannot tell: {name} anywhere up to {high:.2g} explains the picture"
-    largest = STDS[-1] if family == "gaussian" else LENGTHS[-1]
-    if high > 0.97 * largest:
-        return False, f"cannot tell: {name} may be more than {largest:g}, the largest that is looked for"
-    better = (
-        float(found.log_likelihood[best] - found.log_likelihood[0]) / TEMPER[family]
-    )  # no blur comes first
-    if family == "motion" and better < EVIDENCE:
+    if high > 0.97 * kind.largest:
+        return False, f"cannot tell: {name} may be more than {kind.largest:g}, the largest that is looked for"
+    better = float(found.log_likelihood[best] - found.log_likelihood[0]) / kind.temper  # no blur comes first
+    if family != "gaussian" and better < EVIDENCE:
         return (
             False,
-            f"cannot tell: a motion of {options[name]:g} taps explains the picture little better than none",
+            f"cannot tell: a {family} of {options[name]:g} taps explains the picture little better than none",
         )
     if high - low > WIDEST * options[name]:
         return False, f"cannot tell: {name} between {low:.2g} and {high:.2g}"
@@ -318,8 +337,9 @@ def _verdict(
 
 def _nothing(family: Family, sigma_y: float | None, reason: str) -> BlurEstimate:
     """No estimate: a picture left as it is, and any blur possible."""
-    options = {"std": 0.0} if family == "gaussian" else {"taps": 1, "angle": 0.0}
-    widest = {"std": (0.0, STDS[-1]), "taps": (1.0, float(LENGTHS[-1])), "angle": (0.0, 180.0)}
+    kind = KINDS[family]
+    options = {"taps": 1, "angle": 0.0} if family == "motion" else {kind.size: 0.0}
+    widest = {kind.size: (0.0, float(kind.largest)), "angle": (0.0, 180.0)}
     sigma = math.nan if sigma_y is None else sigma_y
     return BlurEstimate(
         family, options, {k: widest[k] for k in options}, sigma, (0.0, math.inf), False, reason, ()
