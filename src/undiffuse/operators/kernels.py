@@ -14,6 +14,7 @@ from undiffuse.operators.files import read_array, read_grey
 
 LARGEST = 1025  # taps a side
 SUM_TOLERANCE = 1e-3
+FINE = 128  # taps a side up to which shapes are drawn finely: a larger one would take gigabytes
 
 
 USES = {
@@ -86,16 +87,18 @@ def gaussian(taps: int, std: float, std_y: float) -> Tensor:
 
 
 def disk(diameter: float) -> Tensor:
-    """A disk (defocus) centred on a pixel; a tap is the covered share of its pixel, from 16 x 16 points."""
+    """A disk (defocus) centred on a pixel; a tap is the covered share of its pixel, from 16 x 16 points or 4 x 4."""
     taps = 2 * math.ceil((diameter - 1) / 2) + 1
-    d = (torch.arange(16 * taps, dtype=torch.float64) + 0.5) / 16 - taps / 2
+    n = 16 if taps <= FINE else 4
+    d = (torch.arange(n * taps, dtype=torch.float64) + 0.5) / n - taps / 2
     inside = (d**2 + d.unsqueeze(1) ** 2 <= (diameter / 2) ** 2).double()
-    return _unit(inside.reshape(taps, 16, taps, 16).mean((1, 3)))
+    return _unit(inside.reshape(taps, n, taps, n).mean((1, 3)))
 
 
 def motion(taps: int, angle: float) -> Tensor:
     """A line of `taps` pixels at `angle` degrees, counter-clockwise from horizontal, drawn bilinearly."""
-    way = torch.linspace(-0.5, 0.5, 64 * taps + 1, dtype=torch.float64) * (taps - 1)
+    points = (64 if taps <= FINE else 8) * taps + 1
+    way = torch.linspace(-0.5, 0.5, points, dtype=torch.float64) * (taps - 1)
     turn = math.radians(angle)
     rows = _hat(_offsets(taps).unsqueeze(1) + way * math.sin(turn))  # y points down
     columns = _hat(_offsets(taps).unsqueeze(1) - way * math.cos(turn))
