@@ -66,7 +66,7 @@ def difference(name: str, value: float, truth: float) -> float:
 
 
 def case(found: BlurEstimate, truth: dict[str, float], level: float, seconds: float) -> dict[str, float]:
-    row: dict[str, float] = {"certain": found.certain, "seconds": seconds}
+    row: dict[str, float] = {"certain": found.certain, "other": found.better is not None, "seconds": seconds}
     for name, value in truth.items():
         middle = sum(found.intervals[name]) / 2
         off = difference(name, value, middle)
@@ -82,6 +82,7 @@ def case(found: BlurEstimate, truth: dict[str, float], level: float, seconds: fl
 def summary(name: str, level: float, cases: list[dict[str, float]]) -> dict[str, str | float]:
     row: dict[str, str | float] = {"blur": name, "noise": level}
     row["said to be certain"] = f"{sum(c['certain'] for c in cases):.0f} of {len(cases)}"
+    row["said to be of another kind"] = f"{sum(c['other'] for c in cases):.0f}"
     for option in ("std", "taps", "angle"):
         if f"{option} error" in cases[0]:
             row[f"median error of {option}"] = round(

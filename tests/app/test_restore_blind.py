@@ -23,10 +23,10 @@ def blurred(tmp_path):
 
 
 def test_a_blur_that_nobody_knows(undiffuse, blurred, tmp_path):
-    arguments = ["restore", blurred, "--measured", "--degrade", "blur:gaussian", "--blind", "--noise", "auto"]
+    arguments = ["restore", blurred, "--measured", "--degrade", "blur", "--blind", "--noise", "auto"]
     arguments += ["--prior", "photo-gaussian", "--reference", blurred.with_name("clean.png")]
     done = undiffuse(*arguments, "--out", tmp_path / "out")
-    assert done.code == 0 and "blur estimated: width (std)" in done.err
+    assert done.code == 0 and "blur estimated: width (std) of a Gaussian" in done.err
     record = json.loads((tmp_path / "out/old.json").read_text())
     low, high = record["blind"]["intervals"]["std"]
     assert low < 2.5 < high and high - low < 1.5
@@ -40,6 +40,13 @@ def test_a_blur_that_nobody_knows(undiffuse, blurred, tmp_path):
     assert told.code == 0
     same = [(tmp_path / folder / "old_restored.png").read_bytes() for folder in ("out", "told")]
     assert same[0] == same[1]
+
+
+def test_another_kind_than_is_asked_for_is_named(undiffuse, blurred, tmp_path):
+    asked = ["--measured", "--degrade", "blur:motion", "--blind", "--out", tmp_path / "o"]
+    done = undiffuse("restore", blurred, *asked)
+    assert done.code == 2 and "write --degrade blur:gaussian, or blur alone" in done.err
+    assert done.err.count("\n") == 1 and not (tmp_path / "o").exists()
 
 
 def test_a_sharp_picture_has_no_blur_to_find(undiffuse, blurred, tmp_path):

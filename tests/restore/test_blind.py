@@ -65,6 +65,22 @@ def test_the_length_and_angle_of_a_motion(taps, angle):
     assert build(found.degrade, (1, 64, 64)).in_shape == (1, 64, 64)
 
 
+@pytest.mark.parametrize(
+    "degrade", ["blur:gaussian,std=2", "blur:disk,taps=8", "blur:motion,taps=9,angle=40"], ids=str
+)
+def test_the_kind_of_a_blur(degrade):
+    y, kind = blurred(drawn(), degrade, 0.02), degrade[5:].split(",")[0]
+    found = estimate_blur(y)
+    assert found.certain and found.family == kind
+    for family in ("gaussian", "disk", "motion"):
+        asked = estimate_blur(y, family)
+        if family == kind:
+            assert asked == found
+        else:
+            assert asked.better == kind
+            uncertain(asked, "explains the picture better")
+
+
 @pytest.mark.parametrize("quality", [95, 80])
 def test_a_jpeg_is_not_looked_at_where_its_rounding_has_emptied_it(tmp_path, quality):
     """With all frequencies a blur of 2.5 is a certain one of less than 1 at these qualities."""

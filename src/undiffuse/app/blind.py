@@ -5,12 +5,16 @@ from typing import get_args
 from torch import Tensor
 
 from undiffuse.config import parse_term
-from undiffuse.restore.blind import BlurEstimate, Family, estimate_blur
+from undiffuse.restore import BlurEstimate, estimate_blur
+from undiffuse.restore.blurs import Family
 
 FAMILIES: tuple[str, ...] = get_args(Family)
 FOUND = ("taps", "std", "std_y", "angle")  # options that are estimated
-NAMES = {"std": "width (std)", "taps": "length"}
-DISK = NAMES | {"taps": "diameter"}
+NAMES = {
+    "gaussian": {"std": "width (std) of a Gaussian"},
+    "disk": {"taps": "diameter of a disk"},
+    "motion": {"taps": "length of a motion"},
+}
 
 
 def unblind(
@@ -23,6 +27,10 @@ def unblind(
     """
     family, kept = _family(degrade)
     estimate = estimate_blur(y, family, sigma_y=sigma_y, left=left)
+    if estimate.better:
+        raise ValueError(
+            f"--blind: {estimate.reason}; write --degrade blur:{estimate.better}, or blur alone for the likeliest"
+        )
     if not estimate.certain:
         found = estimate.options.get("std") or estimate.options.get("taps")
         best = f"; {estimate.degrade} is the best guess" if found else ""
@@ -32,7 +40,7 @@ def unblind(
 
 def told(estimate: BlurEstimate) -> str:
     """What was found, in words; noise in units where white - black = 1."""
-    names = DISK if estimate.family == "disk" else NAMES
+    names = NAMES[estimate.family]
     found = [
         f"{names.get(name, name)} {value:.3g} ({low:.3g} to {high:.3g})"
         for name, value in estimate.options.items()
@@ -43,14 +51,15 @@ def told(estimate: BlurEstimate) -> str:
     return f"blur estimated: {', '.join(found)}; in brackets the range that holds it 95 times in 100"
 
 
-def _family(degrade: str) -> tuple[Family, list[str]]:
-    how = f"write --degrade {', '.join(f'blur:{family}' for family in FAMILIES[:-1])} or blur:{FAMILIES[-1]}"
+def _family(degrade: str) -> tuple[Family | None, list[str]]:
+    """What is asked for, None for the likeliest; and the options that are given."""
+    how = f"write --degrade blur, or of one kind: {', '.join(f'blur:{family}' for family in FAMILIES)}"
     if " . " in degrade:
         raise ValueError(f"--blind estimates one blur, and '{degrade}' is more; {how}")
     name, first, given = parse_term(degrade)
-    asked = first or given.pop("kernel", "gaussian")
+    asked = first or given.pop("kernel", None)
     family = next((one for one in get_args(Family) if one == asked), None)
-    if name != "blur" or family is None:
+    if name != "blur" or (asked and family is None):
         raise ValueError(f"--blind with '{degrade}', which is not a blur that it estimates; {how}")
     if both := [option for option in FOUND if option in given]:
         raise ValueError(f"--blind, but '{degrade}' gives {', '.join(both)}; leave out one or the other")

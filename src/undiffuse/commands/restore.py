@@ -24,7 +24,7 @@ DRAWS = 8  # of a posterior
 @app.command(
     epilog="Examples: undiffuse restore photo.jpg --degrade sr4 --noise 0.02   |   "
     "undiffuse restore blurred.png --measured --degrade blur:kernel=k.png --noise auto   |   "
-    "undiffuse restore old.png --measured --degrade blur:gaussian --blind --noise auto   |   "
+    "undiffuse restore old.png --measured --degrade blur --blind --noise auto   |   "
     "undiffuse restore scans/ --measured --degrade inp:mask=scratches.png --out restored/"
 )
 def restore(
@@ -42,7 +42,8 @@ def restore(
         str | None, typer.Option(help="Noise level, white - black = 1; or auto (default with --measured).")
     ] = None,
     blind: Annotated[
-        bool, typer.Option("--blind", help="Estimate the options of blur:gaussian, blur:disk or blur:motion.")
+        bool,
+        typer.Option("--blind", help="Estimate the blur: of --degrade blur any, of blur:disk that kind."),
     ] = False,
     reference: Annotated[
         Path | None, typer.Option(help="Clean picture (or folder of them) to compare with, for --measured.")

@@ -4,66 +4,25 @@
 # (tolist and interp are untyped)
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from undiffuse.operators import kernels
-from undiffuse.restore.power import (
-    STEPS,
-    Fit,
-    Power,
-    cells,
-    fit,
-    left_by,
-    measure_power,
-    photographs,
-    transfer,
-)
+from undiffuse.restore.blurs import KINDS, Blur, Family, search, turned
+from undiffuse.restore.power import Fit, Power, left_by, measure_power
 
-Family = Literal["gaussian", "disk", "motion"]
 Interval = tuple[float, float]
-Blur = tuple[float, float]  # (std, 0), (diameter, 0) or (taps, angle)
 
 CROP = 1024  # pixels a side that are looked at, from the middle
 SIDES = (128, 64)  # of a window; the first of which there are enough
 FEWEST_WINDOWS = 9
 LEFT, FEWEST_CELLS = 0.2, 200  # of a JPEG's coefficients of a frequency, and of the spectrum: ten a parameter
 LEVEL = 0.95
-STDS = tuple(k / 10 for k in range(81))
-DIAMETERS = (0.0, *(k / 4 for k in range(6, 165)))
-LENGTHS = tuple(range(3, 42, 2))
-TURN = 4.0  # degrees between the first angles
-SOFT = 0.75  # std by which the photographs that the model knows differ in sharpness of their own
 WIDEST = 0.7  # of the estimate: an interval wider than this tells nothing
-EVIDENCE = 8.0  # tempered log likelihood by which a motion must be better than none: photographs have directions, too
+EVIDENCE = 8.0  # tempered log likelihood by which a disk or a motion must beat no blur, and another kind
 SIGNAL = 0.003  # share of the cells in which a picture must stand above its noise
 GIVEN, UNKNOWN = 0.1, 1.5  # deviation of log sigma^2: a level known to 5 %, and one that is not
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """What is known of a family."""
-
-    size: str  # the option of the degradation `blur` that is its width or length
-    sharp: float  # up to which a photograph may look like that by itself
-    largest: float  # that is looked for
-    temper: float  # what the log likelihood is divided by
-
-
-# The cells of one spectrum are not independent, nor are photographs Gaussian, so that a likelihood is tempered. With
-# 10, 95 % of the intervals of std held the truth on training photographs (84 cases); with 12, all angles of four
-# photographs were held, none of which is among those of benchmarks/results/blind.md. A disk of deviation std is 4 std
-# wide.
-KINDS = {
-    "gaussian": _Kind("std", SOFT, STDS[-1], 10.0),
-    "disk": _Kind("taps", 4 * SOFT, DIAMETERS[-1], 10.0),
-    "motion": _Kind("taps", 2.0, LENGTHS[-1], 12.0),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +37,7 @@ class BlurEstimate:
     certain: bool
     reason: str
     curve: tuple[tuple[float, float], ...]  # (size, log likelihood below the best, tempered)
+    better: Family | None = None  # one that explains the picture better, and was not asked for
 
     @property
     def degrade(self) -> str:
@@ -87,13 +47,16 @@ class BlurEstimate:
 
 def estimate_blur(
     y: Tensor,
-    family: Family,
+    family: Family | None = None,
     *,
     sigma_y: float | None = None,
     mask: Tensor | None = None,
     left: Tensor | None = None,
 ) -> BlurEstimate:
-    """The blur of `family` under which the power spectrum of y (C, H, W) is that of a blurred photograph.
+    """The blur under which the power spectrum of y (C, H, W) is that of a blurred photograph.
+
+    Of `family`; None: of the family that explains the picture best, a Gaussian unless a disk or a motion has a
+    tempered log likelihood that is better by 8, as photographs have rings and directions of their own.
 
     Stationary Gaussian model: y ~ N(0, A S A^T + sigma^2 I), so that the power at f is S(f) |k^(f)|^2 + sigma^2.
     S has a shape of its own for each picture, with a prior fitted to photographs; it and sigma are maximised
@@ -103,32 +66,45 @@ def estimate_blur(
     little is left would look like a blur, and are not looked at.
 
     How often the intervals hold the truth: benchmarks/results/blind.md. `certain` is false, and `reason` says
-    why, for a picture that is flat, too small, too noisy, or no softer than sharp photographs may be. A picture
-    blurred in another way than the family says may pass: a disk and a motion are held against a Gaussian only.
+    why, for a picture that is flat, too small, too noisy, or no softer than sharp photographs may be; or that
+    another family explains better, as `better` says.
     ValueError for another family, a y that is no picture or is not finite, or a negative sigma_y.
     """
     _check(y, family, sigma_y)
+    named = family or "gaussian"
     grey, known = _centre(y, mask)
     power = _power(grey, known)
     if power is None:
-        return _nothing(family, sigma_y, "cannot tell: too few windows of 64 pixels without a gap")
+        return _nothing(named, sigma_y, "cannot tell: too few windows of 64 pixels without a gap")
     if left is not None:
         power = left_by(power, left.double(), LEFT)
     if int(power.told.sum()) < FEWEST_CELLS:
-        return _nothing(family, sigma_y, "cannot tell: JPEG's rounding has left too few frequencies")
+        return _nothing(named, sigma_y, "cannot tell: JPEG's rounding has left too few frequencies")
     if float(grey[known].double().std()) < 1e-4:  # a hundredth of an 8-bit level
-        return _nothing(family, sigma_y, "cannot tell: the picture is flat")
+        return _nothing(named, sigma_y, "cannot tell: the picture is flat")
     noise = _noise_prior(power, sigma_y, y.shape[0])
-    if family == "motion":
-        blurs, found = _motion_search(power, noise)
-    else:
-        blurs = [(size, 0.0) for size in (STDS if family == "gaussian" else DIAMETERS)]
-        found = _fit(power, family, blurs, noise)
-    return _summary(family, blurs, found, y.shape[0], power, noise)
+    found: dict[Family, tuple[list[Blur], Fit]] = {name: search(power, name, noise) for name in KINDS}
+    likely: dict[Family, float] = {name: float(fit.log_likelihood.max()) for name, (_, fit) in found.items()}
+    best = _best(likely)
+    estimate = _summary(family or best, *found[family or best], y.shape[0])
+    if family is None or family == best:
+        return estimate
+    # Photographs have rings and directions of their own: a disk or a motion has to be better by far.
+    ahead = likely[best] - likely[family]
+    if ahead > EVIDENCE * KINDS[best].temper or (best == "gaussian" and ahead > 0 and estimate.certain):
+        reason = f"cannot tell: {KINDS[best].called} explains the picture better than {KINDS[family].called}"
+        return replace(estimate, certain=False, reason=reason, better=best)
+    return estimate
 
 
-def _check(y: Tensor, family: str, sigma_y: float | None) -> None:
-    if family not in KINDS:
+def _best(likely: dict[Family, float]) -> Family:
+    """The family of the best log likelihood; a Gaussian unless another is better than that by far."""
+    top = max(likely, key=lambda name: likely[name])
+    return top if likely[top] - likely["gaussian"] > EVIDENCE * KINDS[top].temper else "gaussian"
+
+
+def _check(y: Tensor, family: str | None, sigma_y: float | None) -> None:
+    if family is not None and family not in KINDS:
         raise ValueError(f"blur family '{family}' cannot be estimated; choose from {', '.join(KINDS)}")
     if y.ndim != 3 or not bool(y.isfinite().all()):
         what = f"of shape {tuple(y.shape)}" if y.ndim != 3 else "with NaN or infinity"
@@ -164,78 +140,7 @@ def _noise_prior(power: Power, sigma_y: float | None, channels: int) -> tuple[fl
     return float(lowest), UNKNOWN
 
 
-def kernel(family: Family, blur: Blur) -> Tensor:
-    """The kernel that the operator `blur` uses; a point for a width of 0 or one tap."""
-    size, angle = blur
-    if size == 0 or (family == "motion" and size <= 1):
-        return torch.ones(1, 1, dtype=torch.float64)
-    if family == "gaussian":
-        return kernels.described(kernel=family, std=size)
-    if family == "disk":
-        return kernels.described(kernel=family, taps=size)
-    return kernels.described(kernel=family, taps=round(size), angle=angle)
-
-
-def _fit(
-    power: Power,
-    family: Family,
-    blurs: Sequence[Blur],
-    noise: tuple[float, float],
-    thinned: int = 1,
-    steps: int = STEPS,
-) -> Fit:
-    """With one cell in `thinned`, for a first look."""
-    transfers, looked_at = _transfers(family, tuple(blurs), power.side, thinned), power.every(thinned)
-    return fit(looked_at.telling(), transfers[:, looked_at.told], noise, photographs(), steps)
-
-
-@lru_cache(maxsize=8)  # the first grids are those of every picture, and most of the time; 12 MB each at most
-def _transfers(family: Family, blurs: tuple[Blur, ...], side: int, thinned: int) -> Tensor:
-    used = cells(side)[::thinned]
-    return torch.stack([transfer(kernel(family, b), side).flatten()[used] for b in blurs])
-
-
-def _motion_search(power: Power, noise: tuple[float, float]) -> tuple[list[Blur], Fit]:
-    """A grid, finer around the best five lengths, then a regular one over all that is likely; no blur comes first."""
-    still: Blur = (1.0, 0.0)
-    angles = [TURN * k for k in range(round(180 / TURN))]
-    blurs = [still, *((float(n), a) for n in LENGTHS for a in angles)]
-    found = _fit(power, "motion", blurs, noise, 5, STEPS // 2)  # 5 divides no row: all directions stay
-    by_length = found.log_likelihood[1:].view(len(LENGTHS), len(angles)).max(1)
-    best = [
-        (LENGTHS[k], angles[int(by_length.indices[k])]) for k in by_length.values.topk(5).indices.tolist()
-    ]
-    near = {
-        (float(n + d), a + turn) for n, a in best for d in (-1, 0, 1) for turn in (-3.0, -1.5, 0.0, 1.5, 3.0)
-    }
-    blurs = [still, *sorted(near)]
-    found = _fit(power, "motion", blurs, noise, 3, STEPS // 2)
-    blurs = [still, *_likely(blurs, found, 3)]
-    return blurs, _fit(power, "motion", blurs, noise)
-
-
-def _likely(blurs: list[Blur], found: Fit, thinned: int) -> list[Blur]:
-    """A regular grid over the box in which the tempered log likelihood is within 5 of the best."""
-    log_l = found.log_likelihood * thinned / KINDS["motion"].temper
-    top = blurs[int(log_l[1:].argmax()) + 1]
-    inside = [b for b, v in zip(blurs, log_l.tolist(), strict=True) if v > float(log_l[1:].max()) - 5]
-    inside = [(n, _turned(a, top[1])) for n, a in inside if n > 1]
-    low, high = (int(f(n for n, _ in inside)) for f in (min, max))
-    first, last = (f(a for _, a in inside) for f in (min, max))
-    first, last = max(first - 2, top[1] - 90), min(last + 2, top[1] + 90)
-    lengths = range(max(low - 1, 2), high + 2)
-    count = max(min(int((last - first) / 0.5), 120 // len(lengths)), 8)
-    return [(float(n), first + (last - first) * k / count) for n in lengths for k in range(count + 1)]
-
-
-def _turned(angle: float, centre: float) -> float:
-    """The same direction within 90 degrees of `centre`."""
-    return centre + (angle - centre + 90) % 180 - 90
-
-
-def _summary(
-    family: Family, blurs: list[Blur], found: Fit, channels: int, power: Power, noise: tuple[float, float]
-) -> BlurEstimate:
+def _summary(family: Family, blurs: list[Blur], found: Fit, channels: int) -> BlurEstimate:
     kind = KINDS[family]
     log_l = found.log_likelihood / kind.temper
     k = int(log_l.argmax())
@@ -251,13 +156,6 @@ def _summary(
         math.sqrt(channels) * math.exp(0.5 * v) for v in (middle - z, float(found.log_noise[k]), middle + z)
     ]
     certain, reason = _verdict(family, options, intervals, found, k)
-    if certain and family != "gaussian":
-        rival = _fit(power, "gaussian", [(s, 0.0) for s in STDS[::4]], noise)
-        if float(rival.log_likelihood.max()) > float(found.log_likelihood[k]):
-            certain, reason = (
-                False,
-                f"cannot tell: a Gaussian blur explains the picture better than a {family}",
-            )
     best_of = {
         n: max(float(v) for m, v in zip(sizes, log_l.tolist(), strict=True) if m == n) for n in set(sizes)
     }
@@ -276,7 +174,7 @@ def _options(
         low = low if low > kind.sharp else 0.0  # none cannot be excluded
         return {kind.size: round(middle, 3)}, {kind.size: (low, high)}
     low, high = _whole_quantiles(sizes, mass)
-    turns = torch.tensor([_turned(a, angle) for _, a in blurs], dtype=torch.float64)
+    turns = torch.tensor([turned(a, angle) for _, a in blurs], dtype=torch.float64)
     moved = sizes > 1  # without a motion there is no angle
     first, _, last = _quantiles(turns[moved], mass[moved])
     options = {"taps": int(size), "angle": round(angle % 180, 2)}
@@ -324,7 +222,7 @@ def _verdict(
     if family != "gaussian" and better < EVIDENCE:
         return (
             False,
-            f"cannot tell: a {family} of {options[name]:g} taps explains the picture little better than none",
+            f"cannot tell: {kind.called} of {options[name]:g} taps explains the picture little better than none",
         )
     if high - low > WIDEST * options[name]:
         return False, f"cannot tell: {name} between {low:.2g} and {high:.2g}"
