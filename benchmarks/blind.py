@@ -31,7 +31,7 @@ from undiffuse.restore.dpir import begin, levels
 NOISE = (0.005, 0.02, 0.05)
 STDS = (0.0, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0)
 DIAMETERS = (0.0, 3.0, 5.3, 8.4, 12.6, 20.1)
-LENGTHS = (1, 5, 9, 15, 25)
+LENGTHS = (1, 5, 9, 12, 15, 25)
 RESTORED = ("blur:gaussian,std=2", "blur:disk,taps=8.4", "blur:motion,taps=15,angle=30")
 RESULTS = Path(__file__).parent / "results"
 

@@ -8,9 +8,9 @@ does (goes on where it was stopped; nothing is trained if they are there), and c
 the recogniser of benchmarks/fashion_mnist.py, trained on real images, is shown samples of every class from the same
 noise: of the teacher with and without guidance at 16, 8 and 4 steps of DDIM and of DPM-Solver++(2M), and of each
 student on its own steps. A student answers with the guidance built in: one network call a step, where the guided
-teacher needs two. The student and the steps that it was made from are then shown five times as many more, from the
-same noise, for the difference with its 95 % interval. Writes benchmarks/results/distil.json and the table that it
-prints (.md).
+teacher needs two. Five times as many more, from the same noise, of the student and of the teacher at as many calls as
+the steps that it was made from, with both samplers, give the differences with their 95 % intervals. Writes
+benchmarks/results/distil.json and the table that it prints (.md).
 """
 
 import argparse
@@ -106,18 +106,21 @@ def distance(net: Recogniser, samples: Labelled, test: Labelled) -> float:
     return frechet(*(moment for pair in sets for moment in pair))
 
 
-def paired(net: Recogniser, both: list[tuple[Any, ...]], given: argparse.Namespace) -> dict[str, Any]:
-    """How often each of two contenders is recognised, and the mean difference from the same noise and class."""
-    right: list[list[Tensor]] = [[], []]
+def paired(net: Recogniser, some: list[tuple[Any, ...]], given: argparse.Namespace) -> dict[str, Any]:
+    """How often each contender is recognised, and the last one's mean difference from the same noise and class."""
+    right: list[list[Tensor]] = [[] for _ in some]
     for seed in range(given.seed + 1, given.seed + 1 + PAIRED):  # other noise than the table's
-        for found, (_, sampler, sigmas, scale, path) in zip(right, both, strict=True):
+        for found, (_, sampler, sigmas, scale, path) in zip(right, some, strict=True):
             samples = drawn(load(path).prior, sigmas, sampler, scale, given.count, seed)
             found.append((look(net, samples.x)[1] == samples.labels).double())
-    teacher, student = (torch.cat(found) for found in right)
-    apart = student - teacher
-    half = 1.96 * apart.std().item() / len(apart) ** 0.5
-    shares = {"teacher": teacher.mean().item(), "student": student.mean().item()}
-    return {"samples": len(apart), **shares, "difference": apart.mean().item(), "half": half}
+    *teachers, student = (torch.cat(found) for found in right)
+    against: list[dict[str, Any]] = []
+    for (_, sampler, *_), teacher in zip(some[:-1], teachers, strict=True):
+        apart = student - teacher
+        half = 1.96 * apart.std().item() / len(apart) ** 0.5
+        told = {"teacher": teacher.mean().item(), "difference": apart.mean().item(), "half": half}
+        against.append({"sampler": sampler, **told})
+    return {"samples": len(student), "student": student.mean().item(), "against": against}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -142,11 +145,12 @@ def table(result: dict[str, Any]) -> str:
             f"{row['distance']:.1f} |"
         )
     more = result["paired"]
-    last = (
-        f"{more['samples']} further samples of each from the same noise: student {more['student']:.4f}, the "
-        f"{BEGUN} guided steps that it follows {more['teacher']:.4f}, difference {more['difference']:+.4f} +- "
-        f"{more['half']:.4f} (95 %)."
+    others = "; ".join(
+        f"the teacher's {BEGUN} guided steps of {one['sampler']} {one['teacher']:.4f}, difference "
+        f"{one['difference']:+.4f} +- {one['half']:.4f} (95 %)"
+        for one in more["against"]
     )
+    last = f"{more['samples']} further samples of each from the same noise: student {more['student']:.4f}; {others}."
     return said + "\n\n" + "\n".join(rows) + "\n\n" + last + "\n"
 
 
@@ -186,8 +190,8 @@ def main() -> None:
         result["rows"].append(row | found | {"distance": round(distance(net, samples, test), 2)})
         print(row, round(found["recognised"], 3), flush=True)
     every = contenders(given)
-    followed = next(one for one in every if one[:2] == ("teacher", "ddim") and len(one[2]) == BEGUN + 1)
-    result["paired"] = paired(net, [followed, every[-1]], given)
+    as_many = [one for one in every if one[0] == "teacher" and len(one[2]) == BEGUN + 1 and one[3] != 1]
+    result["paired"] = paired(net, [*as_many, every[-1]], given)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     given.output.write_text(json.dumps(result, indent=1) + "\n")
     text = table(result)

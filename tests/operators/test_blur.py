@@ -80,7 +80,7 @@ def test_a_disk_larger_than_the_picture_by_cosines():
 
 def test_a_disk_of_any_diameter_is_centred_and_as_wide_as_it_says():
     """Its variance along an axis is d^2 / 16, and 1 / 12 of the pixels that it is drawn on."""
-    for diameter in (4.0, 5.3, 8.4, 12.6):
+    for diameter in (4.0, 5.3, 8.4, 12.6, 200.0):
         kernel = kernels.disk(diameter)
         assert len(kernel) % 2 and torch.equal(kernel, kernel.flip(0)) and torch.equal(kernel, kernel.T)
         d = torch.arange(len(kernel), dtype=torch.float64) - len(kernel) // 2

@@ -32,7 +32,7 @@ def unblind(
             f"--blind: {estimate.reason}; write --degrade blur:{estimate.better}, or blur alone for the likeliest"
         )
     if not estimate.certain:
-        found = estimate.options.get("std") or estimate.options.get("taps")
+        found = estimate.options.get("std", 0) > 0 or estimate.options.get("taps", 0) > 1
         best = f"; {estimate.degrade} is the best guess" if found else ""
         raise ValueError(f"--blind: {estimate.reason}{best}; give the blur with --degrade if you know it")
     return ",".join((estimate.degrade, *kept)), estimate

@@ -20,7 +20,10 @@ FEWEST_WINDOWS = 9
 LEFT, FEWEST_CELLS = 0.2, 200  # of a JPEG's coefficients of a frequency, and of the spectrum: ten a parameter
 LEVEL = 0.95
 WIDEST = 0.7  # of the estimate: an interval wider than this tells nothing
-EVIDENCE = 8.0  # tempered log likelihood by which a disk or a motion must beat no blur, and another kind
+EVIDENCE, OTHER = (
+    8.0,
+    20.0,
+)  # tempered log likelihood by which a disk or a motion must beat no blur, and another kind
 SIGNAL = 0.003  # share of the cells in which a picture must stand above its noise
 GIVEN, UNKNOWN = 0.1, 1.5  # deviation of log sigma^2: a level known to 5 %, and one that is not
 
@@ -55,8 +58,8 @@ def estimate_blur(
 ) -> BlurEstimate:
     """The blur under which the power spectrum of y (C, H, W) is that of a blurred photograph.
 
-    Of `family`; None: of the family that explains the picture best, a Gaussian unless a disk or a motion has a
-    tempered log likelihood that is better by 8, as photographs have rings and directions of their own.
+    Of `family`; None: of the family that explains the picture best and is certain, a Gaussian unless a disk or a
+    motion has a tempered log likelihood that is better by 20, as photographs have rings and directions of their own.
 
     Stationary Gaussian model: y ~ N(0, A S A^T + sigma^2 I), so that the power at f is S(f) |k^(f)|^2 + sigma^2.
     S has a shape of its own for each picture, with a prior fitted to photographs; it and sigma are maximised
@@ -67,7 +70,8 @@ def estimate_blur(
 
     How often the intervals hold the truth: benchmarks/results/blind.md. `certain` is false, and `reason` says
     why, for a picture that is flat, too small, too noisy, or no softer than sharp photographs may be; or that
-    another family explains better, as `better` says.
+    another family explains better, as `better` says. A picture blurred in a way that is none of these may pass for
+    one of them: a box for a disk, an enlarged picture for any.
     ValueError for another family, a y that is no picture or is not finite, or a negative sigma_y.
     """
     _check(y, family, sigma_y)
@@ -85,22 +89,29 @@ def estimate_blur(
     noise = _noise_prior(power, sigma_y, y.shape[0])
     found: dict[Family, tuple[list[Blur], Fit]] = {name: search(power, name, noise) for name in KINDS}
     likely: dict[Family, float] = {name: float(fit.log_likelihood.max()) for name, (_, fit) in found.items()}
-    best = _best(likely)
-    estimate = _summary(family or best, *found[family or best], y.shape[0])
-    if family is None or family == best:
-        return estimate
-    # Photographs have rings and directions of their own: a disk or a motion has to be better by far.
-    ahead = likely[best] - likely[family]
-    if ahead > EVIDENCE * KINDS[best].temper or (best == "gaussian" and ahead > 0 and estimate.certain):
-        reason = f"cannot tell: {KINDS[best].called} explains the picture better than {KINDS[family].called}"
-        return replace(estimate, certain=False, reason=reason, better=best)
-    return estimate
+    estimates: dict[Family, BlurEstimate] = {name: _summary(name, *found[name], y.shape[0]) for name in KINDS}
+    ranked = _ranked(likely)
+    if family is None:
+        return next((estimates[name] for name in ranked if estimates[name].certain), estimates[ranked[0]])
+    own, best = estimates[family], ranked[0]
+    ahead, known = likely[best] - likely[family], estimates[best].certain
+    if best == "gaussian":
+        refused = ahead > 0 and (known or own.certain)
+    else:
+        refused = ahead > OTHER * KINDS[best].temper and known
+    if not refused:
+        return own
+    reason = f"{KINDS[best].called} explains the picture better than {KINDS[family].called}"
+    return replace(own, certain=False, reason=reason, better=best if known else None)
 
 
-def _best(likely: dict[Family, float]) -> Family:
-    """The family of the best log likelihood; a Gaussian unless another is better than that by far."""
-    top = max(likely, key=lambda name: likely[name])
-    return top if likely[top] - likely["gaussian"] > EVIDENCE * KINDS[top].temper else "gaussian"
+def _ranked(likely: dict[Family, float]) -> list[Family]:
+    """Families by log likelihood, best first: those that are better than a Gaussian by far, then that."""
+    far: list[Family] = [
+        name for name in likely if likely[name] - likely["gaussian"] > OTHER * KINDS[name].temper
+    ]
+    far.sort(key=lambda name: -likely[name])
+    return [*far, "gaussian"]
 
 
 def _check(y: Tensor, family: str | None, sigma_y: float | None) -> None:
