@@ -72,7 +72,7 @@ def _fit(
     return fit(looked_at.telling(), transfers[:, looked_at.told], noise, photographs(), steps)
 
 
-@lru_cache(maxsize=8)  # the first grids are those of every picture, and most of the time; 12 MB each at most
+@lru_cache(maxsize=8)  # the first grids are those of every picture, and most of the time; 24 MB each at most
 def _transfers(family: Family, blurs: tuple[Blur, ...], side: int, thinned: int) -> Tensor:
     used = cells(side)[::thinned]
     return torch.stack([transfer(kernel(family, b), side).flatten()[used] for b in blurs])
