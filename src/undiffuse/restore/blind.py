@@ -20,10 +20,8 @@ FEWEST_WINDOWS = 9
 LEFT, FEWEST_CELLS = 0.2, 200  # of a JPEG's coefficients of a frequency, and of the spectrum: ten a parameter
 LEVEL = 0.95
 WIDEST = 0.7  # of the estimate: an interval wider than this tells nothing
-EVIDENCE, OTHER = (
-    8.0,
-    20.0,
-)  # tempered log likelihood by which a disk or a motion must beat no blur, and another kind
+EVIDENCE = 8.0  # tempered log likelihood by which a disk or a motion must be better than none,
+OTHER = 20.0  # and than another kind of blur
 SIGNAL = 0.003  # share of the cells in which a picture must stand above its noise
 GIVEN, UNKNOWN = 0.1, 1.5  # deviation of log sigma^2: a level known to 5 %, and one that is not
 
