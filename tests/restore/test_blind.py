@@ -85,6 +85,18 @@ def test_the_kind_of_a_blur(degrade):
             uncertain(asked, "explains the picture better")
 
 
+@pytest.mark.parametrize(("taps", "angle"), [(6, 30), (8, 75)])
+def test_a_photograph_moved_by_an_even_length(taps, angle):
+    """The zeros of one length are not those of its neighbours: 5 and 7 are no better than none."""
+    found = estimate_blur(blurred(photograph(384, 384), f"blur:motion,taps={taps},angle={angle}", 0.01))
+    assert found.certain and found.family == "motion", found.reason
+    assert found.options["taps"] == taps and found.options["angle"] == pytest.approx(angle, abs=1)
+
+
+def test_a_motion_that_sharp_photographs_may_show_is_none():
+    uncertain(estimate_blur(blurred(drawn(), "blur:motion,taps=3,angle=30", 0.02), "motion"), "no blur found")
+
+
 def test_the_kind_of_a_photograph():
     """A photograph has directions: sharp, it is no motion, and out of focus it is a disk."""
     x = photograph(384, 384)

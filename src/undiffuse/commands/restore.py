@@ -43,7 +43,9 @@ def restore(
     ] = None,
     blind: Annotated[
         bool,
-        typer.Option("--blind", help="Estimate the blur: of --degrade blur any, of blur:disk that kind."),
+        typer.Option(
+            "--blind", help="Estimate the blur: blur of any kind, or blur:gaussian, :disk, :motion."
+        ),
     ] = False,
     reference: Annotated[
         Path | None, typer.Option(help="Clean picture (or folder of them) to compare with, for --measured.")

@@ -20,8 +20,10 @@ FEWEST_WINDOWS = 9
 LEFT, FEWEST_CELLS = 0.2, 200  # of a JPEG's coefficients of a frequency, and of the spectrum: ten a parameter
 LEVEL = 0.95
 WIDEST = 0.7  # of the estimate: an interval wider than this tells nothing
-EVIDENCE = 8.0  # tempered log likelihood by which a disk or a motion must be better than none,
-OTHER = 20.0  # and than another kind of blur
+EVIDENCE = 8.0  # tempered log likelihood by which a disk or a motion must be better than none
+# ... and than another kind. Of ten photographs enlarged fourfold one looked like a motion by 16; disks and motions of
+# five pixels and more, in noise of 0.02, looked like what they were by 27 and more (three photographs).
+OTHER = 20.0
 SIGNAL = 0.003  # share of the cells in which a picture must stand above its noise
 GIVEN, UNKNOWN = 0.1, 1.5  # deviation of log sigma^2: a level known to 5 %, and one that is not
 
@@ -92,15 +94,12 @@ def estimate_blur(
     if family is None:
         return next((estimates[name] for name in ranked if estimates[name].certain), estimates[ranked[0]])
     own, best = estimates[family], ranked[0]
-    ahead, known = likely[best] - likely[family], estimates[best].certain
-    if best == "gaussian":
-        refused = ahead > 0 and (known or own.certain)
-    else:
-        refused = ahead > OTHER * KINDS[best].temper and known
-    if not refused:
+    ahead, sure = likely[best] - likely[family], estimates[best].certain
+    needed = 0.0 if best == "gaussian" else OTHER * KINDS[best].temper
+    if ahead <= needed or not (sure or (best == "gaussian" and own.certain)):
         return own
     reason = f"{KINDS[best].called} explains the picture better than {KINDS[family].called}"
-    return replace(own, certain=False, reason=reason, better=best if known else None)
+    return replace(own, certain=False, reason=reason, better=best if sure else None)
 
 
 def _ranked(likely: dict[Family, float]) -> list[Family]:
