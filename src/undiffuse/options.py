@@ -28,6 +28,7 @@ class Options(pydantic.BaseModel):
         frozen=True,
         allow_inf_nan=False,
         protected_namespaces=(),
+        defer_build=True,  # most models are not needed in a run
     )
 
 
@@ -186,28 +187,28 @@ def _read(value: Any, annotation: Any) -> Any:
     """A string as what pydantic converts further: None, a number of a Literal, or a list split at '+' (not in 1e+3)."""
     if not isinstance(value, str):
         return value
-    kinds = _kinds(annotation)
-    if types.NoneType in kinds and value.lower() == "none":
+    allowed = kinds(annotation)
+    if types.NoneType in allowed and value.lower() == "none":
         return None
-    if list in kinds and str not in kinds:
+    if list in allowed and str not in allowed:
         return re.split(r"(?<!\d[eE])\+", value)
-    return next((choice for choice in _literals(annotation) if str(choice) == value), value)
+    return next((choice for choice in literals(annotation) if str(choice) == value), value)
 
 
-def _literals(annotation: Any) -> list[Any]:
+def literals(annotation: Any) -> list[Any]:
     """All choices of the Literals in an annotation: `Annotated[Literal[1, 3] | None, ...]` -> [1, 3]."""
     if typing.get_origin(annotation) is Literal:
         return list(typing.get_args(annotation))
-    return [choice for part in typing.get_args(annotation) for choice in _literals(part)]
+    return [choice for part in typing.get_args(annotation) for choice in literals(part)]
 
 
-def _kinds(annotation: Any) -> set[Any]:
+def kinds(annotation: Any) -> set[Any]:
     """The plain types that an annotation allows: `list[int] | None` -> {list, NoneType}."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
-        return _kinds(typing.get_args(annotation)[0])
+        return kinds(typing.get_args(annotation)[0])
     if origin in (typing.Union, types.UnionType):
-        return set[Any]().union(*(_kinds(part) for part in typing.get_args(annotation)))
+        return set[Any]().union(*(kinds(part) for part in typing.get_args(annotation)))
     return {origin or annotation}
 
 

@@ -11,13 +11,13 @@ import torch
 from tests.small import CLASSES, stored
 from undiffuse.app.analyse import draw, report
 from undiffuse.app.analyse.determinism import analyse, compared
-from undiffuse.app.analyse.run import command
 from undiffuse.app.analyse.section import Attachment, Section, Table
 from undiffuse.app.analyse.subjects import names
 from undiffuse.app.events import Done
 from undiffuse.config.analyse.everything import AllConfig
 from undiffuse.config.analyse.sizes import SizesConfig
 from undiffuse.config.analyse.trajectories import DeterminismConfig, TrajectoriesConfig
+from undiffuse.config.said import command_line
 
 
 def table(name="numbers"):
@@ -179,4 +179,4 @@ def test_a_name_that_legends_leave_out_gets_more_of_its_path():
     ],
 )
 def test_the_command_of_a_report_is_one_that_can_be_given(name, model, given, said):
-    assert command(name, model(**given)) == f"undiffuse analyse {name} s {said}"
+    assert command_line(model(**given), "undiffuse", "analyse", name) == f"undiffuse analyse {name} s {said}"

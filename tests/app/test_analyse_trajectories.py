@@ -24,6 +24,7 @@ from undiffuse.app.events import Done, Progress
 from undiffuse.app.priors import open_prior
 from undiffuse.checkpoints.native import MadeFor
 from undiffuse.config.analyse.trajectories import TrajectoriesConfig
+from undiffuse.config.said import command_line
 from undiffuse.core.grids import karras
 
 
@@ -307,7 +308,7 @@ def test_results_of_others_are_kept(tmp_path, priors, monkeypatch):
 
 def test_the_command_repeats_it(tmp_path, priors):
     given = config(tmp_path, priors[0], embed=("pca", "tsne"), store=False, seed=4, out=None)
-    words = run.command("trajectories", given).split()
+    words = command_line(given, "undiffuse", "analyse", "trajectories").split()
     assert words[:4] == ["undiffuse", "analyse", "trajectories", str(priors[0])]
     assert words[4:] == ["--n", "6", "--seed", "4", "--steps", "8", "--embed", "pca,tsne", "--no-store"]
 

@@ -22,7 +22,8 @@ from undiffuse.app.bench.table import OK, Row, Table
 from undiffuse.app.bench.variation import constrained_variation
 from undiffuse.app.events import Done, Note
 from undiffuse.app.priors import open_prior
-from undiffuse.config.bench import BenchConfig, split_calls, split_terms
+from undiffuse.config.bench import BenchConfig, split_calls
+from undiffuse.config.said import split_terms
 from undiffuse.core.images import write
 from undiffuse.core.noise import SeededNoise
 from undiffuse.operators import build

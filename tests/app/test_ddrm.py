@@ -11,10 +11,10 @@ from tests.app.test_ddrm_pictures import SIZE, store
 from tests.networks.weights import seeded
 from tests.small import CLASSES, changed, stored
 from undiffuse.app.ddrm import pictures as layouts
-from undiffuse.app.ddrm.asked import Asked
 from undiffuse.app.ddrm.folder import Results
 from undiffuse.app.ddrm.pictures import fit, shuffled
 from undiffuse.checkpoints import NoisyClassifierConfig, save_classifier
+from undiffuse.config.ddrm import DdrmConfig
 from undiffuse.core.images import read, to_bytes, to_unit
 
 OURS = {
@@ -263,7 +263,7 @@ def test_classes_and_a_classifier_from_a_config(undiffuse, exp, by_class, monkey
 
 
 def test_asked_defaults_are_the_authors():
-    asked = Asked(config="a", deg="sr4", sigma_0=0.0)
+    asked = DdrmConfig(config="a", deg="sr4", sigma_0=0.0)
     assert (asked.seed, asked.timesteps, asked.eta, asked.eta_b) == (1234, 1000, 0.85, 1.0)
     assert (asked.image_folder, str(asked.exp), asked.subset_start, asked.subset_end) == (
         "images",

@@ -19,13 +19,13 @@ from undiffuse.app.events import Done, Note
 from undiffuse.app.pareto import run, table
 from undiffuse.app.pareto.front import front
 from undiffuse.app.pareto.points import Measure, Point, alike, best
-from undiffuse.app.pareto.run import command
 from undiffuse.app.pareto.store import FILE, Store
 from undiffuse.app.priors import open_prior
 from undiffuse.app.sample.preset import read_presets
 from undiffuse.checkpoints import save
 from undiffuse.checkpoints.native import MadeFor
 from undiffuse.config.pareto import ParetoConfig, split_calls
+from undiffuse.config.said import command_line
 from undiffuse.core.images import write
 from undiffuse.metrics import LPIPS
 
@@ -364,7 +364,10 @@ def test_folders_of_one_name_have_a_place_each(desk, undrawn):
 
 def test_the_command_names_plugins():
     config = ParetoConfig(students=Path("all"), plugins=(Path("one.py"), Path("my two.py")))
-    assert command(config) == "undiffuse pareto all --plugin one.py --plugin 'my two.py'"
+    assert (
+        command_line(config, "undiffuse", "pareto")
+        == "undiffuse pareto all --plugin one.py --plugin 'my two.py'"
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import torch
 
 from tests.pictures import photograph
 from undiffuse.app.restore import figures
-from undiffuse.app.restore.command import command
 from undiffuse.app.restore.embedded import embedded
 from undiffuse.app.restore.figures import SNAPSHOT, STEPS, strip
 from undiffuse.app.restore.report import HEAVIEST, LIGHT, LIGHTEST, write_folder_report
 from undiffuse.app.restore.trace import Snapshot
 from undiffuse.config import RestoreConfig
+from undiffuse.config.said import command_line
 from undiffuse.core.images import write
 
 EMPTY = {"meta", "img", "input", "br"}  # without a closing tag
@@ -162,7 +162,7 @@ def test_the_command_of_every_option(tmp_path):
         image="-x y.png", degrade="blur:kernel=a 'b'.png", out="o", measured=True, noise="auto", label="3", seed=-2,
         save=("restored", "record"), plugins=("p 1.py", "p2.py"), eta=0.1,
     )  # fmt: skip
-    words = shlex.split(command(config))
+    words = shlex.split(command_line(config, "undiffuse", "restore"))
     assert words[:3] == ["undiffuse", "restore", "./-x y.png"]
     given = " ".join(words[3:])
     for said in (
@@ -170,7 +170,7 @@ def test_the_command_of_every_option(tmp_path):
         "--save restored,record", "--plugin p 1.py --plugin p2.py", "--eta 0.1",
     ):  # fmt: skip
         assert said in given
-    assert "--goal psnr --draws" in given  # each is the default of the other
+    assert "--goal psnr" in given and "--draws 1" in given  # each is the default of the other
     assert len(words) == 3 + 2 * 11 + 1  # and nothing else
 
 

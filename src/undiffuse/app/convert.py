@@ -27,21 +27,9 @@ from undiffuse.checkpoints.classifier import KIND as CLASSIFIER
 from undiffuse.checkpoints.diffusers import export
 from undiffuse.checkpoints.formats import describe, is_ours, native_file, opened
 from undiffuse.checkpoints.weights import open_header
-from undiffuse.config import Options
+from undiffuse.config.convert import ConvertConfig
 from undiffuse.operators.build import build
 from undiffuse.priors import NoisyClassifier, Prior
-
-FORMS = ("undiffuse", "diffusers")
-
-
-class ConvertConfig(Options):
-    """What `undiffuse priors convert` is told."""
-
-    file: str  # of any form, a folder, or the name of a prior that is built in or pulled
-    out: Path  # a file, or a folder for it; for diffusers a new folder, or an empty one
-    to: str = "undiffuse"
-    prior_options: str | None = None
-    precision: str = "fp32"  # that the weights are stored in
 
 
 def convert(config: ConvertConfig) -> Iterator[Event]:
@@ -97,10 +85,6 @@ def _lost(config: PriorConfig) -> list[str]:
 
 
 def _check(config: ConvertConfig) -> None:
-    if config.to not in FORMS:
-        raise ValueError(f"--to {config.to}; expected {' or '.join(FORMS)}")
-    if config.precision not in ("fp32", *PRECISIONS):
-        raise ValueError(f"--precision {config.precision}; expected fp32, bf16 or fp16")
     here = config.out.is_dir()
     free = config.out.suffix == "" if config.to == "undiffuse" else here and not any(config.out.iterdir())
     if config.out.exists() and not (here and free):

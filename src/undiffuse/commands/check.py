@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from undiffuse.commands.given import Plugins, load_files, load_plugins
+from undiffuse.commands.plugins import Plugins, load_files, load_plugins
 from undiffuse.commands.shown import fail, show
 
 app = typer.Typer()

@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from undiffuse.commands.given import Plugins, load_plugins
+from undiffuse.commands.plugins import Plugins, load_plugins
 
 app = typer.Typer()
 

@@ -6,9 +6,12 @@ from typing import Annotated
 
 import typer
 
-from undiffuse.commands.given import Plugins, PriorOptions, checked, load_files, load_plugins
+from undiffuse.commands.from_model import command
 from undiffuse.commands.lists import listing
+from undiffuse.commands.plugins import Plugins, load_files, load_plugins
 from undiffuse.commands.shown import plain, show
+from undiffuse.config.convert import ConvertConfig
+from undiffuse.config.said import OPTIONS
 
 app = typer.Typer()
 priors = typer.Typer(invoke_without_command=True)
@@ -70,7 +73,7 @@ def inspect(
     file: Annotated[
         str, typer.Argument(help="File of weights, run's folder, folder of diffusers, or a prior's name.")
     ],
-    prior_options: PriorOptions = None,
+    prior_options: Annotated[str | None, typer.Option(help=OPTIONS.help)] = None,
 ) -> None:
     """Say what a file of weights is: form, network, channels, classes, schedule, and what it does not tell."""
     from undiffuse.app.inspect import inspect as run
@@ -83,29 +86,15 @@ def inspect(
             typer.echo(plain(f"  missing, for --prior-options: {'; '.join(result.missing)}"))
 
 
-@priors.command(
-    epilog="Example: undiffuse priors convert model.ckpt model.safetensors --prior-options schedule=linear"
+@command(
+    priors,
+    ConvertConfig,
+    of="priors",
+    example="undiffuse priors convert model.ckpt model.safetensors --prior-options schedule=linear",
 )
-def convert(
-    file: Annotated[
-        str, typer.Argument(help="File of weights, run's folder, folder of diffusers, or a prior's name.")
-    ],
-    out: Annotated[
-        Path,
-        typer.Argument(
-            help="New file (.safetensors) or a folder for it; for diffusers a new or empty folder."
-        ),
-    ],
-    to: Annotated[
-        str, typer.Option(help="undiffuse: one file that says all; or diffusers: a folder.")
-    ] = "undiffuse",
-    prior_options: PriorOptions = None,
-    precision: Annotated[str, typer.Option(help="To store in: fp32, bf16 or fp16.")] = "fp32",
-) -> None:
+def convert(config: ConvertConfig) -> None:
     """Make a file of another form one of ours, which needs no options, or a folder of diffusers."""
-    from undiffuse.app.convert import ConvertConfig
     from undiffuse.app.convert import convert as run
 
-    given = {"file": file, "out": out, "to": to, "prior_options": prior_options, "precision": precision}
-    for result in show(run(checked(ConvertConfig, given, "convert"))):
+    for result in show(run(config)):
         typer.echo(plain(str(result)))

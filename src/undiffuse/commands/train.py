@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from undiffuse.commands.given import Plugins, load_plugins
+from undiffuse.commands.plugins import Plugins, load_plugins
 from undiffuse.commands.shown import show
 
 app = typer.Typer()

@@ -1,89 +1,83 @@
 """What `undiffuse bench` and `undiffuse tune` are told."""
 
-import math
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.options import Options, Precision
+from undiffuse.config.said import Count, Device, Level, Numbers, OfNetwork, PriorOptions, Said, Terms
+from undiffuse.options import Options
 
-CONTINUES = r"\s*\w+\s*="  # an item that begins so is an option of the name before it
-
-Level = Annotated[float, pydantic.Field(ge=0, le=10)]  # noise, white - black = 1
-Calls = Annotated[int, pydantic.Field(ge=1, le=100_000)]
-Count = Annotated[int, pydantic.Field(ge=1, le=100_000)]
-Side = Annotated[int, pydantic.Field(ge=8, le=10_000)]
+Side = Annotated[int, pydantic.Field(ge=8, le=10_000), Said("Side of the centre crop.")]
+Prior = Annotated[str, Said("Name, file of weights or run's folder.")]
+Seed = Annotated[int, Said("Of the noise.")]
+Data = Annotated[
+    tuple[str, ...],
+    pydantic.Field(min_length=1),
+    Said("Folder of clean pictures, a picture, or a pattern; several times for more.", many=True),
+]
 
 
 class BenchConfig(Options):
     """Everything that decides what `undiffuse bench` measures."""
 
-    data: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]  # folders, pictures or patterns of names
-    out: Path = Path("out/bench")
-    tasks: tuple[str, ...] = ("sr4", "deblur_gauss", "inp")
-    algorithms: tuple[str, ...] = ("dpir", "ddrm", "diffpir")
-    baselines: tuple[str, ...] = ("auto",)
-    noise: tuple[Level, ...] = (0.0, 0.05)
-    prior: str = "photo"
-    prior_options: str | None = None  # facts that a file from outside does not tell: key=value,...
-    precision: Precision = "fp32"  # of the prior's convolutions and attention
-    calls: Calls = 20  # of the network for each draw, where a name does not say it with @N
-    draws: Annotated[int, pydantic.Field(ge=1, le=1000)] = 1  # above 1: the mean of so many is compared
-    count: Count = 8  # pictures of each entry of data
-    size: Side = 256  # side of the centre crop
-    reference: str | None = None  # the method that the others are compared with; None: the first
-    lpips: str | None = None  # FILE or FILE,FILE with its weights, or auto: where they usually lie
-    seed: int = 0
-    report: bool = False
-    device: str = "auto"
+    data: Data
+    tasks: Annotated[tuple[str, ...], Terms, Said("Degradations with ; or , between them.", between=";")] = (
+        "sr4", "deblur_gauss", "inp",
+    )  # fmt: skip
+    algorithms: Annotated[
+        tuple[str, ...], Terms, Said("Algorithms with ; between them; NAME@N takes N calls.", between=";")
+    ] = ("dpir", "ddrm", "diffpir")
+    baselines: Annotated[
+        tuple[str, ...],
+        Terms,
+        Said("pinv, bicubic, lanczos, wiener, tv, bm3d, bm3d_deblur; auto, all or none.", between=";"),
+    ] = ("auto",)
+    noise: Annotated[tuple[Level, ...], Numbers, Said("Noise levels with commas, white - black = 1.")] = (
+        0.0, 0.05,
+    )  # fmt: skip
+    prior: Prior = "photo"
+    prior_options: PriorOptions = None
+    precision: OfNetwork = "fp32"
+    calls: Annotated[Count, Said("Network calls of each draw.")] = 20  # where a name does not say it with @N
+    draws: Annotated[
+        int,
+        pydantic.Field(ge=1, le=1000),
+        Said("Draws; above 1 their mean is compared, and coverage is found."),
+    ] = 1
+    count: Annotated[Count, Said("Pictures of each --data.")] = 8
+    size: Side = 256
+    reference: Annotated[str | None, Said("Method that the others are compared with [the first].")] = None
+    lpips: Annotated[str | None, Said("Weights of LPIPS: FILE, FILE,FILE, or auto. [without]")] = None
+    out: Annotated[Path, Said("Folder; what is there is kept and added to.")] = Path("out/bench")
+    report: Annotated[bool, Said("Also report.html, one file.")] = False
+    seed: Seed = 0
+    device: Device = "auto"
 
 
 class TuneConfig(Options):
     """Everything that decides what `undiffuse tune` searches."""
 
-    task: str
-    data: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]
-    out: Path = Path("preset.yaml")
-    noise: Level = 0.0
-    calls: Calls = 5
-    algorithm: str = "dpir"
-    prior: str = "photo"
-    prior_options: str | None = None
-    precision: Precision = "fp32"
+    task: Annotated[str, Said("Degradation, name:key=value,...", argument=True)]
+    data: Data
+    noise: Annotated[Level, Said("Noise level, white - black = 1.")] = 0.0
+    calls: Annotated[Count, Said("Network calls, and so levels of the grid.")] = 5
+    algorithm: Annotated[str, Said("Algorithm, name:key=value,...")] = "dpir"
+    prior: Prior = "photo"
+    prior_options: PriorOptions = None
+    precision: OfNetwork = "fp32"
     goal: Literal["psnr"] = "psnr"
-    count: Annotated[int, pydantic.Field(ge=4, le=100_000)] = 8  # half are searched on, half judge the result
+    count: Annotated[
+        int,
+        pydantic.Field(ge=4, le=100_000),
+        Said("Pictures of each --data: half to search on, half to judge."),
+    ] = 8
     size: Side = 256
-    rounds: Annotated[int, pydantic.Field(ge=1, le=1000)] = 6  # of the search, each with half the step
-    seed: int = 0
-    device: str = "auto"
-
-
-def split_terms(text: str) -> tuple[str, ...]:
-    """`sr4,inp:random,missing=0.5;deno` -> the three terms: at ';', and at ',' unless key=value follows."""
-    terms: list[str] = []
-    for part in text.split(";"):
-        for number, item in enumerate(part.split(",")):
-            if number and re.match(CONTINUES, item):
-                terms[-1] += f",{item.strip()}"
-            else:
-                terms.append(item.strip())
-    empty = [term for term in terms if not term]
-    if empty:
-        raise ValueError(f"'{text}' has an empty name; write names with ; between them, as in dpir;ddrm")
-    return tuple(dict.fromkeys(terms))
-
-
-def split_numbers(text: str, option: str) -> tuple[float, ...]:
-    """`0,0.05` -> (0.0, 0.05)."""
-    try:
-        numbers = [float(part) for part in re.split("[,;]", text)]
-    except ValueError:
-        raise ValueError(f"{option} {text}; expected numbers such as 0,0.05") from None
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{option} {text}; expected finite numbers such as 0,0.05")
-    return tuple(dict.fromkeys(numbers))
+    rounds: Annotated[int, pydantic.Field(ge=1, le=1000), Said("Of the search, each with half the step.")] = 6
+    out: Annotated[Path, Said("The preset; what was tried is kept beside it.")] = Path("preset.yaml")
+    seed: Seed = 0
+    device: Device = "auto"
 
 
 def split_calls(term: str) -> tuple[str, int | None, float | None]:

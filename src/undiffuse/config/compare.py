@@ -6,38 +6,62 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.options import Options, Precision
-
-Count = Annotated[int, pydantic.Field(ge=1, le=100_000)]
+from undiffuse.config.said import (
+    Batch,
+    Count,
+    Device,
+    Numbers,
+    OfNetwork,
+    PriorOptions,
+    Said,
+    Scale,
+    Terms,
+)
+from undiffuse.options import Options
 
 
 class Asked(Options):
     """Which prior, for which class, on which machine."""
 
-    prior: str  # a name, a .safetensors file or the folder of a run
-    prior_options: str | None = None  # facts that a file from outside does not tell: key=value,...
-    precision: Precision = "fp32"
-    label: str | None = None  # a class; None: all in turn, or of the data
-    size: str | None = None  # HxW; None: what the prior was trained on
-    seed: int = 0
-    batch: Annotated[int, pydantic.Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
-    device: str = "auto"
+    prior: Annotated[str, Said("Run's folder, file of weights, or name of a prior.", argument=True)]
+    label: Annotated[str | None, Said("Class by name or number; several: 3,5. [all]")] = None
+    size: Annotated[str | None, Said("HxW [what the prior was trained on].")] = None
+    seed: Annotated[int, Said("Of the noise, as in `undiffuse sample`.")] = 0
+    batch: Batch = "auto"
+    device: Device = "auto"
+    prior_options: PriorOptions = None
+    precision: OfNetwork = "fp32"
 
 
 class CompareConfig(Asked):
     """Everything that decides what `undiffuse compare` measures."""
 
-    samplers: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]
-    out: Path | None = None  # None: compare/ in the run's folder, else compare/NAME
-    n: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 8  # pictures, each from noise of its own
-    fine: Annotated[int, pydantic.Field(ge=0, le=100_000)] = 200  # steps of heun; 0: without
-    presets: tuple[Count, ...] = ()  # network calls that presets are chosen for; with guidance twice as many
-    rounds: Annotated[int, pydantic.Field(ge=1, le=100)] = 4  # of that search, each with half the step
-    fid: Path | None = None  # reference of Frechet distances: pictures, or an .npz of mu and sigma
-    features: str = "inception"  # of these distances, as `undiffuse evaluate` has them
-    weights: Path | None = None
-    guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0
-    clip: bool = False
+    samplers: Annotated[
+        tuple[str, ...],
+        pydantic.Field(min_length=1),
+        Terms,
+        Said("NAME:STEPS or NAME:OPTIONS:STEPS with commas; grid= is an option of all."),
+    ] = ("ddim:50", "dpmpp:20", "heun:10")
+    n: Annotated[
+        int,
+        pydantic.Field(ge=1, le=10_000),
+        Said("Pictures, each from noise of its own.", names=("--n", "-n")),
+    ] = 8
+    fine: Annotated[
+        int, pydantic.Field(ge=0, le=100_000), Said("Heun steps of the fine solution; 0: without.")
+    ] = 200
+    presets: Annotated[
+        tuple[Count, ...],
+        Numbers,
+        Said("Choose solver and levels for so many calls, twice that with guidance: 5,10,20."),
+    ] = ()
+    rounds: Annotated[int, pydantic.Field(ge=1, le=100), Said("Of that search, each with half the step.")] = 4
+    fid: Annotated[Path | None, Said("Reference of Frechet distances: a folder or an .npz.")] = None
+    features: Annotated[str, Said("For these, as `undiffuse evaluate` has them.")] = "inception"
+    weights: Annotated[Path | None, Said("Of these features.")] = None
+    guidance: Annotated[Scale, Said("Towards the class; 1 = the conditional prior.")] = 1.0
+    clip: Annotated[bool, Said("Hold every estimate within black and white.")] = False
+    out: Annotated[Path | None, Said("Folder [RUN/compare or compare/NAME].")] = None
 
     @pydantic.model_validator(mode="after")
     def _measurable(self) -> "CompareConfig":
@@ -51,15 +75,21 @@ class CompareConfig(Asked):
 class LikelihoodConfig(Asked):
     """Everything that decides what `undiffuse likelihood` measures."""
 
-    data: str  # a folder of pictures, or what `source` reads
-    source: str = "folder"  # a dataset of the registry with its options, such as idx:split=test
-    count: Count = 100  # of the pictures, evenly over the data
-    steps: Annotated[int, pydantic.Field(ge=2, le=100_000)] = 100  # of the ODE
-    probes: Annotated[int, pydantic.Field(ge=1, le=1000)] = 1  # Rademacher vectors for each picture
-    trace: Literal["auto", "exact", "hutchinson"] = "auto"
-    dequantise: Literal["uniform", "unit", "normal"] = "uniform"
-    bound: bool = False  # also the variational bound, of learned variances
-    out: Path | None = None  # JSON
+    data: Annotated[str, Said("Folder of pictures, or what --source reads.")]
+    source: Annotated[str, Said("Dataset with its options, such as idx:split=test.")] = "folder"
+    count: Annotated[Count, Said("Pictures, evenly over the data.")] = 100
+    steps: Annotated[int, pydantic.Field(ge=2, le=100_000), Said("Of the flow's path.")] = 100
+    probes: Annotated[
+        int, pydantic.Field(ge=1, le=1000), Said("Random directions for each picture's trace.")
+    ] = 1
+    trace: Annotated[Literal["auto", "exact", "hutchinson"], Said("auto: exact for tiny pictures.")] = "auto"
+    dequantise: Annotated[
+        Literal["uniform", "unit", "normal"], Said("unit: for priors trained with dequantise: true.")
+    ] = "uniform"
+    bound: Annotated[bool, Said("Also the variational bound, of learned variances.")] = False
+    out: Annotated[Path | None, Said("JSON with every picture's number.")] = None
+    label: Annotated[str | None, Said("Class of all pictures. [the data's]")] = None
+    seed: Annotated[int, Said("Of probes and dequantisation.")] = 0
 
 
 def split_sampler(text: str) -> tuple[str, str | None, int]:
@@ -87,11 +117,3 @@ def _expected(text: str) -> str:
     return (
         f"'{text}'; expected NAME:STEPS, NAME:OPTIONS:STEPS or NAME@STEPS, such as ddim:50 or ddim:eta=1:50"
     )
-
-
-def split_calls_list(text: str | None) -> tuple[int, ...]:
-    """`5,10,20` -> (5, 10, 20)."""
-    parts = [] if text is None else [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdecimal() for part in parts):
-        raise ValueError(f"--presets {text}; expected numbers of network calls, such as 5,10,20")
-    return tuple(dict.fromkeys(int(part) for part in parts))

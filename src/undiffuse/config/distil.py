@@ -5,10 +5,12 @@ from typing import Annotated, Literal
 
 import pydantic
 
+from undiffuse.config.said import Numbers, Said, Scale, Terms
 from undiffuse.config.train import Positive
 from undiffuse.options import Options
 
 Steps = Annotated[int, pydantic.Field(ge=1, le=10_000)]  # of sampling: twice as many fit in a configuration
+Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 PRACTICE = ("dpir_wiener", 0.1)  # algorithm and noise, unless said
 FIRST = 64  # steps that halving begins at, unless said, or more
 COST = {
@@ -22,23 +24,50 @@ COST = {
 class DistilConfig(Options):
     """Everything that decides which students are made, and how."""
 
-    teacher: str  # a run's folder, a file of weights, or a prior that comes with the package
-    config: Path | None = None  # of training, where the teacher is no run: its data and its optimiser
-    settings: tuple[str, ...] = ()  # section.key=value over it, for every student
-    sizes: tuple[float, ...] = ()  # shares of the teacher's parameters
-    method: Literal["match", "progressive", "consistency", "restore"] = "match"
-    to_steps: Steps | None = None  # of sampling, by the last student
-    from_steps: Steps | None = None  # of progressive: of the teacher
-    grid: Literal["karras", "timesteps"] | None = None  # None: timesteps for a teacher that knows them
-    steps: Positive | None = None  # of training, for each student
-    guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0
-    truth: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0
-    tuning: bool = False
-    tasks: tuple[str, ...] = ()  # of restore: degradations, and below what they are practised with
-    algorithm: str = PRACTICE[0]
-    noise: Annotated[float, pydantic.Field(ge=0, le=1)] = PRACTICE[1]
-    out: Path | None = None  # None: runs/students/NAME
-    device: str = "auto"
+    teacher: Annotated[str, Said("A run's folder, or a name or file of weights.", argument=True)]
+    sizes: Annotated[
+        tuple[float, ...],
+        Numbers,
+        Said(
+            "Shares of the teacher's parameters, such as 0.1,0.3: a student each.",
+            names=("--sizes", "--size"),
+        ),
+    ] = ()
+    method: Annotated[
+        Literal["match", "progressive", "consistency", "restore"],
+        Said("match: the same at every noise level."),
+    ] = "match"
+    to_steps: Annotated[
+        Steps | None, Said("Steps of sampling that the last one needs; of restore: calls.")
+    ] = None
+    from_steps: Annotated[
+        Steps | None, Said("Of progressive: the teacher's, halved again and again [64 or more].")
+    ] = None
+    grid: Annotated[
+        Literal["karras", "timesteps"] | None, Said("Of progressive: levels [the teacher's own].")
+    ] = None
+    steps: Annotated[Positive | None, Said("Training steps of each student.")] = None
+    guidance: Annotated[Scale, Said("Guidance of the teacher's answers, which students have built in.")] = 1.0
+    truth: Annotated[Share, Said("Of sizes: share of the clean picture in the loss, beside the teacher.")] = (
+        0.0
+    )
+    tuning: Annotated[bool, Said("Of consistency: from the data alone, not the teacher's path.")] = False
+    tasks: Annotated[
+        tuple[str, ...], Terms, Said("Of restore: degradations to practise, such as sr4,deblur_gauss,inp.")
+    ] = ()
+    algorithm: Annotated[str, Said("Of restore: what to practise with.")] = PRACTICE[0]
+    noise: Annotated[Share, Said("Of restore: noise of the data up to this, white - black = 1.")] = PRACTICE[
+        1
+    ]
+    config: Annotated[
+        Path | None, Said("Training configuration, where the teacher is not a run's folder.")
+    ] = None
+    settings: Annotated[
+        tuple[str, ...],
+        Said("section.key=value of the training; several times for more.", names=("--set",), many=True),
+    ] = ()
+    out: Annotated[Path | None, Said("Folder of the students [runs/students/NAME].")] = None
+    device: Annotated[str, Said("auto, cpu or mps.")] = "auto"
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> "DistilConfig":

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
+from undiffuse.config.said import Device, Said, Words
 from undiffuse.options import Options
 
 Metric = Literal["fid", "kid", "prdc", "is"]
@@ -13,30 +14,44 @@ Metric = Literal["fid", "kid", "prdc", "is"]
 class EvaluateConfig(Options):
     """Everything that decides what `undiffuse evaluate` measures."""
 
-    samples: Path  # a folder of pictures, or an .npz with arr_0
-    reference: Path  # the same, or an .npz with mu and sigma
-    samples_source: str | None = (
-        None  # of arrays and data sets: how they are stored, as in data.source of train
+    samples: Annotated[Path, Said("Folder of pictures, or .npz with arr_0.", argument=True)]
+    reference: Annotated[Path, Said("The same, or an .npz with mu and sigma.")]
+    samples_source: Annotated[
+        str | None, Said("How they are stored, as train's data.source: npz:range=0..1.")
+    ] = None
+    reference_source: Annotated[
+        str | None, Said("The same of the reference: idx:split=test, cifar10, ...")
+    ] = None
+    metrics: Annotated[
+        Annotated[tuple[Metric, ...], pydantic.Field(min_length=1)] | None,
+        Words,
+        Said("Of fid, kid, prdc, is, with commas. [fid,kid,prdc]"),  # as far as the reference allows
+    ] = None
+    features: Annotated[
+        str, Said("inception, dinov2, pixels:SIDE, pca:COMPONENTS, or a .onnx or TorchScript file.")
+    ] = "inception"
+    weights: Annotated[Path | None, Said("Of inception or dinov2. [where they usually lie]")] = None
+    resize: Annotated[  # clean: with a filter (Parmar et al. 2022)
+        Literal["tf1", "clean"], Said("For inception: tf1, as published, or clean.")
+    ] = "tf1"
+    size: Annotated[
+        Annotated[int, pydantic.Field(ge=1, le=2048)] | None, Said("Side that a network of a file sees.")
+    ] = None
+    range: Annotated[Literal["-1..1", "0..1", "0..255", "imagenet"] | None, Said("Values that it sees.")] = (
+        None
     )
-    reference_source: str | None = None
-    metrics: tuple[Metric, ...] | None = None  # None: fid, kid and prdc, as far as the reference allows
-    features: str = (
-        "inception"  # inception, dinov2, pixels:SIDE, pca:COMPONENTS, or a .onnx or TorchScript file
-    )
-    weights: Path | None = None  # of inception or dinov2; None: where they usually lie
-    resize: Literal["tf1", "clean"] = (
-        "tf1"  # of inception: as published, or with a filter (Parmar et al. 2022)
-    )
-    size: Annotated[int, pydantic.Field(ge=1, le=2048)] | None = None  # side that a network of a file sees
-    range: Literal["-1..1", "0..1", "0..255", "imagenet"] | None = None  # and the values that it sees
-    only: str | None = None  # pattern of names, of a folder of samples
-    neighbours: Annotated[int, pydantic.Field(ge=1, le=1000)] = (
-        5  # of precision, recall, density and coverage
-    )
-    pairs: Annotated[int, pydantic.Field(ge=10, le=100_000)] = 10_000  # pictures of each compared one by one
-    out: Path | None = None  # None: evaluate/NAME
-    batch: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 32
-    device: str = "auto"
+    only: Annotated[str | None, Said("Samples with names such as '*_restored.png'.")] = None
+    neighbours: Annotated[
+        int, pydantic.Field(ge=1, le=1000), Said("Of precision, recall, density and coverage.")
+    ] = 5
+    pairs: Annotated[
+        int,
+        pydantic.Field(ge=10, le=100_000),
+        Said("Pictures of each, at most, for kid and prdc."),  # which compare them one by one
+    ] = 10_000
+    out: Annotated[Path | None, Said("Folder of the result [evaluate/NAME].")] = None
+    batch: Annotated[int, pydantic.Field(ge=1, le=10_000), Said("Pictures at once.")] = 32
+    device: Device = "auto"
 
     @pydantic.model_validator(mode="after")
     def _belongs_together(self) -> "EvaluateConfig":

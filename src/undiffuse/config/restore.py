@@ -1,50 +1,121 @@
 """What `undiffuse restore` is told."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
-from undiffuse.options import Options, Precision
+from undiffuse.config.said import (
+    AtOnce,
+    Count,
+    Device,
+    Level,
+    OfNetwork,
+    Plugins,
+    PriorOptions,
+    Said,
+    Scale,
+    Words,
+)
+from undiffuse.options import Options
 
 Kind = Literal[
     "restored", "degraded", "original", "deviation", "q05", "q50", "q95", "draws", "y", "sheet", "record"
 ]  # of files
+Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+DRAWS = 8  # of a posterior
 
 
 class RestoreConfig(Options):
     """Everything that decides what `undiffuse restore` does to a picture, or to each picture of a folder."""
 
-    image: Path  # or a folder
-    degrade: str
-    out: Path = Path("out")
-    measured: bool = False  # the picture is the measurement itself, not a clean image to degrade
-    noise: Annotated[float, pydantic.Field(ge=0, le=10)] | Literal["auto"] | None = None  # [0, 1] units
-    blind: bool = False  # the blur's options are estimated
-    reference: Path | None = None
-    size: str | None = None  # HxW or CxHxW of the restored picture
-    prior: str = (
-        "auto"  # photo, or photo-gaussian if there are not 3 channels; a name, a file or a run's folder
+    image: Annotated[
+        Path, Said("Picture (PNG, JPEG, WebP, TIFF or .npy), or a folder of them.", argument=True)
+    ]
+    degrade: Annotated[str, Said("Degradation, name:key=value,...; see `undiffuse degradations`.")]
+    out: Annotated[Path, Said("Folder for the results.")] = Path("out")
+    measured: Annotated[bool, Said("The picture is the bad one; no clean one is needed.")] = False
+    noise: Annotated[
+        Level | Literal["auto"] | None,
+        Said("Noise level, white - black = 1; or auto (default with --measured)."),
+    ] = None
+    blind: Annotated[bool, Said("Estimate the blur: blur of any kind, or blur:gaussian, :disk, :motion.")] = (
+        False
     )
-    prior_options: str | None = None  # facts that a file from outside does not tell: key=value,...
-    precision: Precision = "fp32"  # of the prior's convolutions and attention
-    label: str | None = None  # a class of the prior, by name or number
-    guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0  # towards the class; 1 = conditional
-    classifier: str | None = None  # a file, or a published name, that guides towards the class
-    classifier_scale: Annotated[float, pydantic.Field(ge=0, le=1000)] = 1.0  # 1: Bayes' rule
-    algorithm: str = "auto"
-    steps: Annotated[int, pydantic.Field(ge=1, le=100_000)] | None = None
-    eta: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None
-    eta_b: Annotated[float, pydantic.Field(ge=0, le=1)] | None = None
-    goal: Literal["psnr", "perceptual", "posterior"] = "psnr"  # what auto is to choose for
-    preset: Path | None = None  # a file of presets, in place of the package's own
-    draws: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 1
-    seed: int = 0
-    window: Annotated[int, pydantic.Field(ge=2)] | None = None  # side of the prior's windows
-    lpips: str | None = None  # files of its weights
-    save: tuple[Kind, ...] | None = None  # kinds of files; None: all but draws, of folders the answers only
-    batch: Annotated[int, pydantic.Field(ge=1, le=100_000)] | Literal["auto"] = "auto"  # draws at once
-    fleet: str | None = None  # "local", or the address of a Ray cluster
-    workers: Annotated[int, pydantic.Field(ge=1, le=100_000)] | None = None
-    plugins: tuple[Path, ...] = ()  # that are loaded; workers load them, too
-    device: str = "auto"
+    reference: Annotated[
+        Path | None, Said("Clean picture (or folder of them) to compare with, for --measured.")
+    ] = None
+    size: Annotated[str | None, Said("HxW or CxHxW of the clean picture, for --measured.")] = None
+    prior: Annotated[
+        str,
+        Said(
+            "A name of `undiffuse priors`, a file of weights, or a run's folder; auto: photo, photo-fast "
+            "where it is as good, photo-gaussian for pictures that have not 3 channels."
+        ),
+    ] = "auto"
+    prior_options: PriorOptions = None
+    precision: OfNetwork = "fp32"
+    label: Annotated[str | None, Said("Class of a prior with classes: name or number.")] = None
+    guidance: Annotated[Scale, Said("Towards that class; 1 = the conditional prior.")] = 1.0
+    classifier: Annotated[
+        str | None,
+        Said("Classifier of noisy pictures that guides towards the class: file or published name."),
+    ] = None
+    classifier_scale: Annotated[
+        float, pydantic.Field(ge=0, le=1000), Said("How strongly; 1 = Bayes' rule.")
+    ] = 1.0
+    goal: Annotated[  # what auto is to choose for
+        Literal["psnr", "perceptual", "posterior"],
+        Said(
+            "psnr: closest to the truth; perceptual: natural detail; posterior: draws and an error bar "
+            "[psnr, or posterior with --draws].",
+            always=True,
+        ),
+    ] = "psnr"
+    preset: Annotated[Path | None, Said("File of presets, as `undiffuse tune` writes.")] = None
+    algorithm: Annotated[
+        str, Said("Algorithm, name:key=value,...; see `undiffuse algorithms`; auto: by the goal.")
+    ] = "auto"
+    steps: Annotated[Count | None, Said("Noise levels [20; 1 where the posterior mean is closed].")] = None
+    eta: Annotated[Share | None, Said("The algorithm's eta.")] = None
+    eta_b: Annotated[Share | None, Said("DDRM's eta_b.")] = None
+    draws: Annotated[
+        int,
+        pydantic.Field(ge=1, le=10_000),
+        Said(
+            "Posterior draws; above 1: mean, deviation and quantiles [1; 8 for --goal posterior].",
+            always=True,
+        ),
+    ] = 1
+    seed: Annotated[int, Said("Same seed and file name, same pixels.")] = 0
+    window: Annotated[
+        Annotated[int, pydantic.Field(ge=2)] | None,
+        Said("Side of the windows the prior sees [by its kind and the picture's size]."),
+    ] = None
+    lpips: Annotated[str | None, Said("Weights of LPIPS: AlexNet's .pth and the heads', FILE,FILE.")] = None
+    save: Annotated[
+        tuple[Kind, ...] | None,
+        Words,
+        Said(
+            "Files to write, such as restored,deviation,draws [all but draws; of a folder the answers only]."
+        ),
+    ] = None
+    batch: Annotated[AtOnce, Said("Draws and pictures at once, or auto.")] = "auto"
+    fleet: Annotated[str | None, Said("Of a folder: the address of a Ray cluster, or local.")] = None
+    workers: Annotated[Count | None, Said("Of the fleet [one a GPU, or one a core].")] = None
+    device: Device = "auto"
+    plugins: Plugins = ()  # that are loaded; workers load them, too
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _by_what_else_is_said(cls, given: Any) -> Any:
+        """The noise of a measured picture is estimated; several draws are of a posterior, and a posterior has eight."""
+        if not isinstance(given, dict):
+            return given
+        told = {name: value for name, value in given.items() if value is not None}
+        if told.get("measured"):
+            told.setdefault("noise", "auto")
+        several = isinstance(told.get("draws"), int) and told["draws"] > 1
+        told.setdefault("goal", "posterior" if several else "psnr")
+        told.setdefault("draws", DRAWS if told["goal"] == "posterior" else 1)
+        return told

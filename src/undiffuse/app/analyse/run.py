@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from undiffuse.app.analyse.draw import check_drawing
 from undiffuse.app.analyse.section import Section
 from undiffuse.app.events import Done, Event, Saved
 from undiffuse.config.analyse.common import ReportConfig
+from undiffuse.config.said import command_line
 
 PLACE = Path("out/analyse")  # of results, unless --out says where
 ELSEWHERE = ("out", "batch", "device", "plugins")  # settings that change no result, but by rounding
@@ -48,7 +48,8 @@ def analysis(name: str) -> Callable[[Any], Iterator[Event]]:
 
 def written(name: str, config: ReportConfig, folder: Path, sections: tuple[Section, ...]) -> Iterator[Event]:
     """The report of these sections, and Done(Analysed)."""
-    for path in report.write(folder, sections, command(name, config), settings(name, config)):
+    line = command_line(config, "undiffuse", "analyse", name)
+    for path in report.write(folder, sections, line, settings(name, config)):
         yield Saved(path)
     yield Done(Analysed(folder, sections))
 
@@ -91,33 +92,3 @@ def _free(folder: Path, mine: dict[str, Any]) -> bool:
 def settings(name: str, config: ReportConfig) -> dict[str, Any]:
     """All that decides the results, for JSON."""
     return {"analysis": name, **config.model_dump(mode="json", exclude=set(ELSEWHERE))}
-
-
-def command(name: str, config: ReportConfig) -> str:
-    """One line for a POSIX shell that does the same again; only what differs from the defaults is said."""
-    words = ["undiffuse", "analyse", name]
-    for field in config.POSITIONAL:
-        value: Any = getattr(config, field)
-        words += [_word(v) for v in (value if isinstance(value, tuple) else (value,))]
-    for field, about in type(config).model_fields.items():
-        value = getattr(config, field)
-        if field in config.POSITIONAL or value is None or value == about.default:
-            continue
-        flag = "--" + field.replace("_", "-")
-        if field == "plugins":
-            words += [word for path in value for word in ("--plugin", str(path))]
-        elif isinstance(value, bool):
-            words.append(flag if value else "--no-" + field.replace("_", "-"))
-        else:
-            words += [flag, _listed(value, "-" if field == "focus" else ",")]
-    return shlex.join(words)
-
-
-def _listed(value: Any, separator: str) -> str:
-    """As an option is written; a list without any word is `none`."""
-    return separator.join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
-
-
-def _word(value: Any) -> str:
-    text = str(value)
-    return f"./{text}" if text.startswith("-") else text

@@ -3,7 +3,6 @@
 import datetime
 import hashlib
 import json
-import shlex
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from undiffuse.app.presets import ChosenBy, Preset, presets_text
 from undiffuse.app.priors import LOWEST, Opened, announced, highest, open_prior
 from undiffuse.app.sizes import check_shape
 from undiffuse.config.bench import TuneConfig
+from undiffuse.config.said import command_line
 from undiffuse.core.devices import moved
 from undiffuse.core.images import replace_file
 from undiffuse.core.noise import image_seed
@@ -199,24 +199,12 @@ class _Tuning:
             task=kind, noise=noise, goal=config.goal, algorithm=self.method.term,
             steps=len(best.places), grid=tuple(float(f"{level:.6g}") for level in best.levels()),
             chosen_by=ChosenBy(
-                command=_command(config),
+                command=command_line(config.model_copy(update={"device": "auto"}), "undiffuse", "tune"),
                 date=datetime.date.today().isoformat(),
                 data=", ".join(Path(entry).name for entry in config.data),
                 pictures=gain.n, figures=figures,
             ),
         )  # fmt: skip
-
-
-def _command(config: TuneConfig) -> str:
-    """One line for a POSIX shell that searches the same again: what differs from the defaults."""
-    words = ["undiffuse", "tune", config.task]
-    for name, field in TuneConfig.model_fields.items():
-        value = getattr(config, name)
-        if name in ("task", "device") or value == field.default:
-            continue
-        for one in value if isinstance(value, tuple) else (value,):
-            words += ["--" + name.replace("_", "-"), str(one)]
-    return shlex.join(words)
 
 
 class _Scores:

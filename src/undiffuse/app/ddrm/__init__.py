@@ -1,6 +1,5 @@
 """`undiffuse ddrm`: the command line, the folders and the files of DDRM's authors."""
 
-from undiffuse.app.ddrm.asked import Asked
 from undiffuse.app.ddrm.run import Average, run
 
-__all__ = ["Asked", "Average", "run"]
+__all__ = ["Average", "run"]

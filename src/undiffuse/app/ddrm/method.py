@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from undiffuse.app.ddrm.asked import Asked
 from undiffuse.app.methods import Method, plan_method
 from undiffuse.app.priors import Opened
+from undiffuse.config.ddrm import DdrmConfig
 from undiffuse.core.state import Denoise, like_image
 from undiffuse.priors import DiscreteSchedule, NoisyClassifier, class_guided, classifier_guided
 from undiffuse.priors.schedules import linear
@@ -19,7 +19,7 @@ STEP_BUGS = (
 )
 
 
-def plan(asked: Asked, opened: Opened, problem: Problem) -> Method:
+def plan(asked: DdrmConfig, opened: Opened, problem: Problem) -> Method:
     """`ddrm` as undiffuse restore has it, or `ddrm_published` on the authors' timesteps."""
     options = {"eta": asked.eta, "eta_b": asked.eta_b}
     if not asked.compat:
@@ -42,7 +42,7 @@ def authors_levels(schedule: DiscreteSchedule, timesteps: int) -> list[float]:
     return schedule.sigmas[:: len(schedule) // timesteps].flip(0).tolist()
 
 
-def bugs(asked: Asked, method: Method, guided: bool) -> list[str]:
+def bugs(asked: DdrmConfig, method: Method, guided: bool) -> list[str]:
     """What --compat reproduces of the steps, in words."""
     if not asked.compat:
         return []

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from undiffuse.app import machine
 from undiffuse.app.ddrm import degrade, method
-from undiffuse.app.ddrm.asked import Asked
 from undiffuse.app.ddrm.folder import Consent, Results
 from undiffuse.app.ddrm.pictures import Loaded, Pictures, open_pictures, shuffled, some
 from undiffuse.app.ddrm.setup import Setup, find_setup
@@ -21,6 +20,7 @@ from undiffuse.app.methods import Method
 from undiffuse.app.priors import Opened, check_unconditioned, guided_by, label_of, open_prior
 from undiffuse.app.restore.result import versions
 from undiffuse.app.sizes import in_windows
+from undiffuse.config.ddrm import DdrmConfig
 from undiffuse.core.images import to_unit
 from undiffuse.core.loop import sample
 from undiffuse.core.noise import SeededNoise, image_seeds
@@ -57,7 +57,7 @@ class Average:
 
 @dataclass(frozen=True, slots=True)
 class _Experiment:
-    asked: Asked
+    asked: DdrmConfig
     setup: Setup
     opened: Opened
     A: SVDOperator
@@ -66,7 +66,7 @@ class _Experiment:
     device: torch.device
 
 
-def run(asked: Asked, consent: Consent) -> Iterator[Event]:
+def run(asked: DdrmConfig, consent: Consent) -> Iterator[Event]:
     """Restore the config's pictures into exp/image_samples/FOLDER; the result is an `Average`.
 
     The same command again goes on where it was stopped. A picture that cannot be read is told and passed over; its
@@ -117,7 +117,7 @@ def run(asked: Asked, consent: Consent) -> Iterator[Event]:
     yield Done(Average(asked.out, sum(done.values()) / len(done), len(done), kept, tuple(failed)))
 
 
-def _open(asked: Asked, setup: Setup) -> _Experiment:
+def _open(asked: DdrmConfig, setup: Setup) -> _Experiment:
     device = machine.device(asked.device)
     pictures = open_pictures(setup.data, asked.exp, setup.size)
     if asked.subset_start >= 0 and asked.subset_end > 0:
@@ -134,7 +134,7 @@ def _open(asked: Asked, setup: Setup) -> _Experiment:
     return _Experiment(asked, setup, opened, A.on(device), pictures, plan, device)
 
 
-def _guided(opened: Opened, asked: Asked, setup: Setup) -> Opened:
+def _guided(opened: Opened, asked: DdrmConfig, setup: Setup) -> Opened:
     """With the config's classifier, which belongs to its prior, or with the one that is asked for."""
     named = asked.classifier or (setup.classifier if asked.prior is None else None)
     if named is None:

@@ -1,7 +1,6 @@
 """Measure what is missing, find the fronts, and write them down."""
 
 import json
-import shlex
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from undiffuse.app.pareto.subjects import Subject, Subjects, open_subjects
 from undiffuse.app.pareto.table import sections
 from undiffuse.config import from_term, parse_term
 from undiffuse.config.pareto import SAMPLE, ParetoConfig
+from undiffuse.config.said import command_line
 from undiffuse.metrics import LPIPS, open_lpips
 from undiffuse.operators import build
 from undiffuse.registry import RESTORERS, SAMPLERS
@@ -75,7 +75,9 @@ def run(config: ParetoConfig) -> Iterator[Event]:
             raise ValueError(f"nothing could be measured: {notes[0] if notes else 'no task fits a prior'}")
         yield Progress(0, 1, "drawing")
         found = sections(config, points, data, notes, name)
-        for path in report.write(out, found, command(config), _settings(config.students)):
+        for path in report.write(
+            out, found, command_line(config, "undiffuse", "pareto"), _settings(config.students)
+        ):
             yield Saved(path)
     yield Done(Compared(out, tuple(points), found[0].summary, found[0].notes, *counts))
 
@@ -233,20 +235,3 @@ class _Job:
         published = reference is None or reference.comparable
         titles = COLUMNS if published else COLUMNS | OTHERS
         return [Measure(name, metric, titles[metric], metric in HIGHER) for metric in metrics]
-
-
-def command(config: ParetoConfig) -> str:
-    """One line for a POSIX shell that does the same again; only what differs from the defaults is said."""
-    students = str(config.students)
-    words = ["undiffuse", "pareto", f"./{students}" if students.startswith("-") else students]
-    for field, about in type(config).model_fields.items():
-        value = getattr(config, field)
-        if field == "students" or value is None or value == about.default:
-            continue
-        flag = "--" + {"beside": "with", "plugins": "plugin"}.get(field, field.replace("_", "-"))
-        if field in ("beside", "data", "plugins"):
-            words += [word for one in value for word in (flag, str(one))]
-        else:
-            separator = ";" if field == "tasks" else ","
-            words += [flag, separator.join(map(str, value)) if isinstance(value, tuple) else str(value)]
-    return shlex.join(words)

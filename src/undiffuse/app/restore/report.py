@@ -9,12 +9,12 @@ from typing import Any
 
 from undiffuse.app.outputs import save_bytes
 from undiffuse.app.restore import figures
-from undiffuse.app.restore.command import alone, command
 from undiffuse.app.restore.embedded import Embedded, embedded
 from undiffuse.app.restore.result import Restored, record
 from undiffuse.app.restore.sheet import heat, panels, white
 from undiffuse.app.restore.table import row
 from undiffuse.config import RestoreConfig
+from undiffuse.config.said import command_line
 
 ROWS = 2000  # of a folder's table
 LARGEST, HEAVIEST = 1400, 280_000  # pixels of the longer side and bytes, of the two pictures of the slider
@@ -27,6 +27,7 @@ METRICS = {
     "lpips": ("LPIPS", "{:.4f}", "distance as a network trained on human judgements sees it; 0 is equal"),
     "spectrum": ("spectrum", "{:.2f} dB", "difference in the amount of detail, right or wrong; 0 is as much"),
 }  # fmt: skip
+OF_FOLDERS = ("fleet", "workers")  # settings that are refused for a single picture
 PLAIN = {
     "consistent": "The restoration agrees with the measurement.",
     "close": "The restoration follows the measurement, and a little of its noise.",
@@ -49,7 +50,9 @@ def write_folder_report(
 
     `config`: what the folder was asked for, to show how it is repeated.
     """
-    return _write(sections, lines, "" if config is None else command(config), path)
+    return _write(
+        sections, lines, "" if config is None else command_line(config, "undiffuse", "restore"), path
+    )
 
 
 def _write(
@@ -82,7 +85,7 @@ def _write(
 
 def section(result: Restored, name: str | None = None) -> dict[str, Any]:
     """What the page shows of a result, with its pictures inside; `name`: of one among others, below their folder."""
-    config = result.config if name is None else alone(result.config, name)
+    config = result.config if name is None else _alone(result.config, name)
     rows, said = figures.octaves(result)
     reached = result.metrics.get("psnr")
     return {
@@ -105,9 +108,15 @@ def section(result: Restored, name: str | None = None) -> dict[str, Any]:
         "octaves": rows,
         "measured": said,
         "metrics": _metrics(result.metrics),
-        "command": command(config),
+        "command": command_line(config, "undiffuse", "restore"),
         "record": json.dumps(record(result), indent=2),
     }
+
+
+def _alone(config: RestoreConfig, name: str) -> RestoreConfig:
+    """What restores one picture of a folder, `name` below it, into a folder of its own."""
+    out = config.out / Path(name).with_suffix("")
+    return config.model_copy(update={"out": out, **dict.fromkeys(OF_FOLDERS)})
 
 
 def _slider(result: Restored) -> list[Embedded]:

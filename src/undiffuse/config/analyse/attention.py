@@ -1,25 +1,33 @@
 """What `undiffuse analyse attention` is told."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import pydantic
 
-from undiffuse.config.analyse.common import AnalyseConfig
+from undiffuse.config.analyse.common import PRIOR, AnalyseConfig
+from undiffuse.config.said import Said, Words
 
 Pixel = Annotated[str, pydantic.Field(pattern=r"^[0-9]{1,5}:[0-9]{1,5}$")]  # row and column, from 0
+Shown = Annotated[int, pydantic.Field(ge=1, le=20)]
 
 
 class AttentionConfig(AnalyseConfig):
     """Whose attention, of which pixels, at how many levels."""
 
-    POSITIONAL: ClassVar[tuple[str, ...]] = ("run",)
-
-    run: str  # a run's folder, a file of weights, or a name
-    n: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 4  # pictures; the first one is shown
-    levels: Annotated[int, pydantic.Field(ge=2, le=20)] = 6  # that are shown, evenly in log sigma
-    query: tuple[Pixel, ...] = ()  # pixels whose maps are shown, ROW:COLUMN; none: the middle
-    layers: Annotated[int, pydantic.Field(ge=1, le=20)] = 6  # that are shown, evenly over the network
-    layer: str | None = None  # whose heads are shown one by one; None: the last of the finest
+    run: Annotated[str, PRIOR]
+    query: Annotated[
+        tuple[Pixel, ...],
+        Words,
+        Said("Pixels whose maps are shown, ROW:COLUMN from 0: 14:14,3:20. [the middle]"),
+    ] = ()
+    levels: Annotated[int, pydantic.Field(ge=2, le=20), Said("Noise levels that are shown.")] = 6
+    layers: Annotated[Shown, Said("Layers that are shown, evenly over the network.")] = 6
+    layer: Annotated[str | None, Said("Layer whose heads are shown one by one. [the last of the finest]")] = (
+        None
+    )
+    n: Annotated[
+        int, pydantic.Field(ge=1, le=10_000), Said("Pictures; the first one is shown.", names=("--n", "-n"))
+    ] = 4
 
     def pixels(self, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
         """(row, column) of the queries, for a picture of this size."""

@@ -1,35 +1,43 @@
 """What all parts of `undiffuse analyse` are told."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated
 
 import pydantic
 
-from undiffuse.options import Options, Precision
+from undiffuse.config.said import Batch, Device, OfNetwork, Plugins, PriorOptions, Said, Scale
+from undiffuse.options import Options
+
+PRIOR = Said("Run's folder, file of weights, or name of a prior.", argument=True)
+PRIORS = Said("Runs' folders, files of weights, or names of priors.", argument=True)
+Seed = Annotated[int, Said("Of the noise, as in `undiffuse sample`.")]
+Size = Annotated[str | None, Said("HxW [what the first prior was trained on].")]
 
 
 class ReportConfig(Options):
     """Where the report goes, and on what machine it is made."""
 
-    POSITIONAL: ClassVar[tuple[str, ...]] = ()  # fields that are arguments of the command, in order
-
-    out: Path | None = None  # None: out/analyse/NAME, or the first free number after it
-    batch: Annotated[int, pydantic.Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
-    device: str = "auto"
-    plugins: tuple[Path, ...] = ()  # that were loaded
+    out: Annotated[Path | None, Said("Folder [out/analyse/NAME, or the next free NAME-2].")] = None
+    batch: Batch = "auto"
+    device: Device = "auto"
+    plugins: Plugins = ()  # that were loaded
 
 
 class AnalyseConfig(ReportConfig):
     """Pictures, noise and levels; the parts add which priors, and what is asked of them."""
 
-    n: Annotated[int, pydantic.Field(ge=2, le=100_000)] = (
-        64  # pictures of each prior, each from noise of its own
+    n: Annotated[
+        int, pydantic.Field(ge=2, le=100_000), Said("Pictures of each prior.", names=("--n", "-n"))
+    ] = 64
+    label: Annotated[
+        str | None, Said("Class by name or number; several: 3,5; none: no class. [all in turn]")
+    ] = None
+    guidance: Annotated[Scale, Said("Towards the class; 1 = the conditional prior.")] = 1.0  # of all priors
+    size: Size = None
+    seed: Seed = 0
+    steps: Annotated[int, pydantic.Field(ge=2, le=10_000), Said("Noise levels, the same for all priors.")] = (
+        50
     )
-    seed: int = 0  # picture i begins in the noise that it has in `undiffuse sample`
-    steps: Annotated[int, pydantic.Field(ge=2, le=10_000)] = 50  # noise levels, the same for all priors
-    sampler: str = "ddim"  # NAME or NAME:key=value; one call a level, and no fresh noise
-    label: str | None = None  # a class, several with commas, or none; None: all in turn
-    guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0  # towards the class, of all priors
-    size: str | None = None  # HxW; None: what the first prior was trained on
-    prior_options: str | None = None  # facts that files from outside do not tell
-    precision: Precision = "fp32"
+    sampler: Annotated[str, Said("Sampler, name:key=value,...; see `undiffuse samplers`.")] = "ddim"
+    prior_options: PriorOptions = None
+    precision: OfNetwork = "fp32"

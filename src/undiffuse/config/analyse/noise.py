@@ -1,25 +1,24 @@
 """What `undiffuse analyse noise` is told."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import pydantic
 
-from undiffuse.config.analyse.common import AnalyseConfig
+from undiffuse.config.analyse.common import PRIORS, AnalyseConfig
+from undiffuse.config.said import Said
 
 
 class NoiseConfig(AnalyseConfig):
     """Whose errors, on which pictures, at how many levels."""
 
-    POSITIONAL: ClassVar[tuple[str, ...]] = ("runs",)
-
-    runs: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]  # names, files of weights, runs' folders
-    data: str | None = (
-        None  # clean pictures: a folder, or what `source` reads; None: what the first run held out
-    )
-    source: str | None = (
-        None  # a dataset of the registry with its options, such as idx:split=test; None: folder
-    )
-    levels: Annotated[int, pydantic.Field(ge=2, le=1000)] = 12  # of noise, evenly in log sigma
+    runs: Annotated[tuple[str, ...], pydantic.Field(min_length=1), PRIORS]
+    data: Annotated[
+        str | None, Said("Clean pictures: a folder, or what --source reads. [what the first run held out]")
+    ] = None
+    source: Annotated[str | None, Said("Dataset, such as idx:split=test. [folder]")] = None
+    levels: Annotated[int, pydantic.Field(ge=2, le=1000), Said("Noise levels, evenly in log sigma.")] = 12
+    steps: Annotated[int, pydantic.Field(ge=2, le=10_000), Said("Of samples, where there is no data.")] = 50
+    sampler: Annotated[str, Said("Of samples, where there is no data.")] = "ddim"
 
     @pydantic.model_validator(mode="after")
     def _belongs_together(self) -> "NoiseConfig":

@@ -1,28 +1,36 @@
 """What `undiffuse analyse trajectories` and `determinism` are told."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.config.analyse.common import AnalyseConfig
+from undiffuse.config.analyse.common import PRIOR, AnalyseConfig
+from undiffuse.config.said import Said, Words
 
 Way = Literal["pca", "tsne", "umap"]
-Dims = Literal[2, 3]
+Dims = Annotated[int, pydantic.Field(ge=2, le=3)]
 
 
 class TrajectoriesConfig(AnalyseConfig):
     """Whose trajectories, and in how few dimensions they are drawn."""
 
-    POSITIONAL: ClassVar[tuple[str, ...]] = ("priors",)
-
-    priors: tuple[str, ...] = ()  # the teacher, and those that are compared with it
-    stored: Path | None = None  # trajectories of an earlier run, which come before those of `priors`
-    embed: tuple[Way, ...] = ("pca",)
-    of: Literal["estimates", "states"] = "estimates"  # what is embedded
-    dims: Annotated[tuple[Dims, ...], pydantic.Field(min_length=1)] = (2, 3)
-    frame: Path | None = None  # of the PCA, from an earlier run; None: fitted on the first prior
-    store: bool = True  # keep the trajectories beside the report
+    priors: Annotated[
+        tuple[str, ...],
+        Said("The teacher and its students: runs' folders, files of weights, or names.", argument=True),
+    ] = ()
+    embed: Annotated[
+        tuple[Way, ...], Words, Said("Ways into few dimensions, with commas: pca, tsne, umap; or none.")
+    ] = ("pca",)
+    of: Annotated[
+        Literal["estimates", "states"], Said("What is embedded: estimates of the picture, or states.")
+    ] = "estimates"
+    dims: Annotated[tuple[Dims, ...], pydantic.Field(min_length=1), Words, Said("2, 3 or 2,3.")] = (2, 3)
+    frame: Annotated[Path | None, Said("Frame of the PCA, from an earlier report. [of the first prior]")] = (
+        None
+    )
+    stored: Annotated[Path | None, Said("Trajectories of an earlier report, which come first.")] = None
+    store: Annotated[bool, Said("Keep the trajectories.")] = True
 
     @pydantic.model_validator(mode="after")
     def _of_something(self) -> "TrajectoriesConfig":
@@ -38,8 +46,6 @@ class TrajectoriesConfig(AnalyseConfig):
 class DeterminismConfig(AnalyseConfig):
     """Which prior draws the same pictures again."""
 
-    POSITIONAL: ClassVar[tuple[str, ...]] = ("run",)
-
-    run: str  # a name, a file of weights or the folder of a run
-    n: Annotated[int, pydantic.Field(ge=2, le=64)] = 8  # all their states are held
-    steps: Annotated[int, pydantic.Field(ge=2, le=10_000)] = 20
+    run: Annotated[str, PRIOR]
+    n: Annotated[int, pydantic.Field(ge=2, le=64), Said("Pictures.", names=("--n", "-n"))] = 8  # all are held
+    steps: Annotated[int, pydantic.Field(ge=2, le=10_000), Said("Noise levels.")] = 20
