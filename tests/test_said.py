@@ -76,7 +76,7 @@ def test_the_line_of_settings_makes_them_again(config):
     assert parsed(type(config), command_line(config)) == config
 
 
-@pytest.mark.parametrize("model", {type(config) for config in GIVEN}, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", dict.fromkeys(map(type, GIVEN)), ids=lambda model: model.__name__)
 def test_every_setting_is_said_or_fixed(model):
     """What is not said has one value: a command has no settings that nobody can give."""
     hidden = model.model_fields.keys() - settings(model).keys()
