@@ -59,7 +59,7 @@ def test_numbers_of_a_literal_are_read_from_text():
     [
         ({"fctor": 2}, ["fctor", "did you mean 'factor'", "kind, weights"]),
         ({"factor": 65}, ["factor=65", "64"]),
-        ({"factor": "two"}, ["factor='two'", "integer"]),
+        ({"factor": "two"}, ["factor='two'", "whole number"]),
         ({"kind": "c"}, ["kind='c'", "'a' or 'b'"]),
         ({"weights": "1+nan"}, ["weights.1", "finite"]),
     ],

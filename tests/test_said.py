@@ -109,7 +109,7 @@ def test_defaults_depend_on_what_else_is_said():
         (SampleConfig, "p --guidance-interval 1", "expected LOW,HIGH such as 0.3,5"),
         (SampleConfig, "p --path avi", "option path='avi' of takes: input should be 'gif', 'strip' or 'mp4'"),
         (BenchConfig, "--data d --algorithms 'dpir;;ddrm'", "there is an empty name; write names with ;"),
-        (BenchConfig, "--data d --noise 0,x", "option noise.1='x' of takes: input should be a valid number"),
+        (BenchConfig, "--data d --noise 0,x", "option noise.1='x' of takes: expected a number"),
         (SizesConfig, "s --focus 3", "expected two sizes with a dash, such as 0.1-0.5"),
     ],
 )

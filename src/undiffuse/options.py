@@ -94,6 +94,10 @@ def _validated(owner: str, factory: Callable[..., Any], merged: dict[str, Any]) 
     return {name: getattr(checked, name) for name in model.model_fields}
 
 
+PLAINER = {
+    "int_parsing": "expected a whole number",
+    "float_parsing": "expected a number",
+}  # than pydantic has it
 ALTERNATIVES = ("constrained-", "literal[")  # what pydantic calls the types of a choice
 
 
@@ -113,7 +117,7 @@ def explain(error: pydantic.ValidationError, owner: str, model: type[pydantic.Ba
         elif fault["type"] == "missing":
             lines.append(f"{owner} needs the option '{name}'; write {name}=...")
         else:
-            expected = fault["msg"].removeprefix("Value error, ")
+            expected = PLAINER.get(fault["type"], fault["msg"].removeprefix("Value error, "))
             lines.append(f"{_where(fault, name, owner)}: {expected[:1].lower()}{expected[1:]}")
     return "; ".join(dict.fromkeys(lines))
 

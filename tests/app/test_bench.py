@@ -245,7 +245,7 @@ def test_divergence_is_told(photos, baseline):
         (["--algorithms", "dpir;;ddrm"], "empty name"),
         (["--baselines", "bicubi"], "did you mean 'bicubic'"),
         (["--tasks", "sr5"], "no degradation named 'sr5'"),
-        (["--noise", "lots"], "expected numbers"),
+        (["--noise", "lots"], "expected a number"),
         (["--noise", "-1"], "greater than or equal to 0"),
         (["--calls", "0"], "greater than or equal to 1"),
         (["--size", "4000"], "use a smaller --size"),

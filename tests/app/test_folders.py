@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.pictures import photograph
+from undiffuse.app import outputs
 from undiffuse.core.images import read, write
 
 
@@ -254,3 +255,22 @@ def test_a_bar_for_long_runs_only(tmp_path: Path):
         for line in long.split("\r\n")
         if "wrote" in line or "PSNR" in line
     )
+
+
+@pytest.mark.parametrize("block", [1, 3, 2**16])
+@pytest.mark.parametrize(
+    ("before", "kept"), [(None, b""), (b"", b""), (b"one\n", b"one\n"), (b"one\ntw", b"one\n"), (b"cut", b"")]
+)
+def test_a_line_that_a_kill_cut_off_goes_with_the_next(tmp_path, monkeypatch, block, before, kept):
+    monkeypatch.setattr(outputs, "BLOCK", block)
+    path = tmp_path / "lines"
+    if before is not None:
+        path.write_bytes(before)
+    assert outputs.append_lines(path, b"a\nb\n") == len(kept)
+    assert path.read_bytes() == kept + b"a\nb\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+def test_a_full_disk_is_named(tmp_path):
+    with pytest.raises(ValueError, match="/dev/full' cannot be written .*; free some space"):
+        outputs.append_lines(Path("/dev/full"), b"a\n")

@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 from torch import Tensor
 
 from undiffuse.core.images import replace_file, to_bytes
+
+BLOCK = 2**16  # bytes that are searched at once for the end of a line
 
 
 def default_folder(prior: str, name: str) -> Path:
@@ -48,6 +51,37 @@ def make_folder(out: Path) -> None:
         raise ValueError(
             f"cannot make output folder '{out}': {error.strerror}; choose another with --out"
         ) from None
+
+
+def append_lines(path: Path, lines: bytes) -> int:
+    """Add lines to a file; when this returns they are on the disk. A last line that a kill cut off goes.
+
+    Returns the place where they begin. ValueError where they cannot be written.
+    """
+    try:
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            at = _whole(file)
+            file.seek(at)
+            file.truncate()
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be written ({error.strerror}); free some space") from None
+    return at
+
+
+def _whole(file: BinaryIO) -> int:
+    """Bytes of the lines that have their end."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        begin = max(end - BLOCK, 0)
+        file.seek(begin)
+        last = file.read(end - begin).rfind(b"\n")
+        if last >= 0:
+            return begin + last + 1
+        end = begin
+    return 0
 
 
 @contextmanager

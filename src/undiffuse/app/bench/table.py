@@ -2,12 +2,11 @@
 
 import csv
 import io
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from undiffuse.app.outputs import make_folder
+from undiffuse.app.outputs import append_lines, make_folder
 from undiffuse.core.images import replace_file
 
 TABLE = "bench.csv"
@@ -82,16 +81,7 @@ class Table:
         if not data.startswith(_coded()):  # new, or an earlier version's
             replace_file(self.path, _coded(*(self._rows | {row.key: row}).values()))
         else:
-            try:
-                with self.path.open("r+b") as file:
-                    file.seek(_complete(data))
-                    file.truncate()
-                    file.write(_coded(row, header=False))
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as error:
-                said = f"'{self.path}' cannot be written ({error.strerror}); free some space"
-                raise ValueError(said) from None
+            append_lines(self.path, _coded(row, header=False))
         self._rows[row.key] = row
 
 

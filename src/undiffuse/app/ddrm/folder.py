@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from undiffuse.app.outputs import check_writable, make_folder
+from undiffuse.app.outputs import append_lines, check_writable, make_folder
 from undiffuse.core.images import write
 
 RECORD = "ddrm.jsonl"
@@ -50,9 +49,6 @@ class Results:
         make_folder(out)
         if not self.lines:
             (out / RECORD).write_text(json.dumps({"settings": self._mark, **settings}) + "\n")
-        elif not (out / RECORD).read_bytes().endswith(b"\n"):  # a line that a kill cut off
-            with open(out / RECORD, "a") as file:
-                file.write("\n")
 
     def kept(self, index: int, name: str) -> float | None:
         """The PSNR of a picture that is there already; None for one that is to be made."""
@@ -70,12 +66,11 @@ class Results:
         for row, index in enumerate(indices):
             for path, pixels in zip(files(index), (found[row] for found in pictures), strict=True):
                 write(pixels.float().clamp(-1, 1), self.out / path)
-        with open(self.out / RECORD, "a", encoding="utf-8") as file:
-            for index, line in zip(indices, about, strict=True):
-                psnr = None if line["psnr"] == math.inf else line["psnr"]  # JSON has no infinity
-                file.write(json.dumps({"index": index, **line, "psnr": psnr}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        coded: list[str] = []
+        for index, line in zip(indices, about, strict=True):
+            psnr = None if line["psnr"] == math.inf else line["psnr"]  # JSON has no infinity
+            coded.append(json.dumps({"index": index, **line, "psnr": psnr}) + "\n")
+        append_lines(self.out / RECORD, "".join(coded).encode())
 
 
 def files(index: int) -> tuple[str, str, str]:
@@ -93,7 +88,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     for line in text.splitlines():
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
             found.append(value)

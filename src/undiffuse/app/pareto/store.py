@@ -3,12 +3,11 @@
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from undiffuse.app.outputs import make_folder
+from undiffuse.app.outputs import append_lines, make_folder
 
 FILE = "measured.jsonl"
 Question = dict[str, Any]
@@ -21,7 +20,6 @@ class Store:
     def __init__(self, out: Path):
         self.path = out / FILE
         self._known: dict[str, Answer] = {}
-        self._whole = 0  # bytes of lines that have their end
         if self.path.exists():
             self._read()
 
@@ -33,23 +31,13 @@ class Store:
         """When this returns it is on the disk. What is not finite is kept as null."""
         make_folder(self.path.parent)
         line = json.dumps({"asked": question, "found": finite(answer)}, sort_keys=True) + "\n"
-        try:
-            with self.path.open("r+b" if self.path.exists() else "wb") as file:
-                file.seek(self._whole)
-                file.truncate()
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise ValueError(f"'{self.path}' cannot be written ({error.strerror}); free some space") from None
-        self._whole += len(line.encode())
+        append_lines(self.path, line.encode())
         self._known[key(question)] = finite(answer)
 
     def _read(self) -> None:
         try:
             data = self.path.read_bytes()
-            self._whole = data.rfind(b"\n") + 1
-            for line in data[: self._whole].splitlines():
+            for line in data[: data.rfind(b"\n") + 1].splitlines():
                 found = json.loads(line)
                 self._known[key(found["asked"])] = dict(found["found"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -1,12 +1,12 @@
 """The manifest of a folder, one JSON object a line; in memory is only where each picture's line begins."""
 
 import json
-import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, overload
 
+from undiffuse.app.outputs import append_lines
 from undiffuse.app.restore.folder import MANIFEST, stamp, unchanged
 from undiffuse.core.images import replace_file
 
@@ -51,14 +51,7 @@ class Manifest:
 
     def add(self, line: Line) -> None:
         """Append a line, and see it onto the disk."""
-        with self.path.open("a+b") as file:
-            if not _ends_whole(file):
-                file.write(b"\n")
-            at = file.tell()
-            file.write(_coded(line))
-            file.flush()
-            os.fsync(file.fileno())
-        self._at[line["image"]] = at
+        self._at[line["image"]] = append_lines(self.path, _coded(line))
 
     def tidy(self) -> Path:
         """Written anew with one line a picture, in the order of their names."""
@@ -114,14 +107,6 @@ class Lines(Sequence[Line]):
 
 def _coded(line: Line) -> bytes:
     return json.dumps(line, ensure_ascii=False).encode() + b"\n"
-
-
-def _ends_whole(file: BinaryIO) -> bool:
-    """Whether what is appended begins a line; the file is at its end then."""
-    if file.seek(0, os.SEEK_END) == 0:
-        return True
-    file.seek(-1, os.SEEK_END)
-    return file.read() == b"\n"
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Line]]:
