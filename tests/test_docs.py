@@ -192,6 +192,41 @@ def test_make_targets_exist():
         assert f"\n{target}:" in makefile
 
 
+def rows(path, *columns):
+    """The rows of a table by their first cells, as the numbers of these columns are written."""
+    found = {}
+    for line in (ROOT / path).read_text().splitlines():
+        cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
+        if line.startswith("|") and len(cells) > max(columns) and re.fullmatch(r"0(\.\d+)?", cells[1]):
+            found[cells[0], float(cells[1])] = [cells[column] for column in columns]
+    return found
+
+
+def test_few_calls_are_those_of_the_results():
+    told = rows("docs/restore_algorithms.md", *range(2, 9))
+    measured = rows("benchmarks/results/few_calls.md", 2, 3, 4, 6, 7, 8, 9)
+    assert told == measured and len(told) == 12
+    assert min(float(row[2]) - float(row[0]) for row in told.values()) > 0.3  # dpir 5 above ddrm 20
+
+
+def slug(heading):
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize(
+    "path", ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(path):
+    text = re.sub(r"`[^`]*`", "", re.sub(r"```.*?```", "", (ROOT / path).read_text(), flags=re.S))
+    for link in re.findall(r"\]\(([^)]*)\)", text):
+        name, _, anchor = link.partition("#")
+        if not link.startswith("http"):
+            place = (ROOT / path).parent / name if name else ROOT / path
+            assert place.exists(), link
+            headings = re.findall(r"^#+ (.*)", place.read_text(), re.M) if anchor else []
+            assert not anchor or anchor in map(slug, headings), link
+
+
 def test_recipes(registries):
     """The four extensions of CONTRIBUTING.md do what they say, and pass the contracts."""
     for text in python(CONTRIBUTING):

@@ -211,7 +211,7 @@ def test_killed_at_random_moments_it_ends_the_same(teacher):
         (("--sizes", "1.5"), "--sizes 1.5; expected shares"),
         (("--method", "progressive"), "needs --to-steps"),
         (("--method", "progressive", "--to-steps", "3", "--from-steps", "8"), "halving"),
-        (("--sizes", "0.3", "--to-steps", "3"), "without --method"),
+        (("--sizes", "0.3", "--to-steps", "3"), "progressive, consistency or restore"),
         (("--sizes", "0.3", "--noise", "0.2"), "are of --method restore"),
         (("--sizes", "0.3", "--guidance", "2", "--set", "data.size=16"), "make them equal"),
         (("--sizes", "0.3", "--set", "conditioning.classes=3"), "classes"),

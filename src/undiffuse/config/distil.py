@@ -80,7 +80,7 @@ class DistilConfig(Options):
             raise ValueError(f"--method {self.method} needs --to-steps, such as --to-steps 4")
         if not stepping and self.to_steps is not None:
             raise ValueError(
-                f"--to-steps {self.to_steps} without --method; choose progressive or consistency"
+                f"--to-steps {self.to_steps} without --method; choose progressive, consistency or restore"
             )
         if not stepping and not self.sizes:
             raise ValueError("nothing asked for; give --sizes 0.1,0.3, or --method progressive --to-steps 4")
