@@ -310,7 +310,7 @@ def test_the_command_repeats_it(tmp_path, priors):
     given = config(tmp_path, priors[0], embed=("pca", "tsne"), store=False, seed=4, out=None)
     words = command_line(given, "undiffuse", "analyse", "trajectories").split()
     assert words[:4] == ["undiffuse", "analyse", "trajectories", str(priors[0])]
-    assert words[4:] == ["--n", "6", "--seed", "4", "--steps", "8", "--embed", "pca,tsne", "--no-store"]
+    assert words[4:] == ["--embed", "pca,tsne", "--no-store", "--n", "6", "--seed", "4", "--steps", "8"]
 
 
 @pytest.mark.parametrize(

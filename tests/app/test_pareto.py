@@ -24,7 +24,7 @@ from undiffuse.app.priors import open_prior
 from undiffuse.app.sample.preset import read_presets
 from undiffuse.checkpoints import save
 from undiffuse.checkpoints.native import MadeFor
-from undiffuse.config.pareto import ParetoConfig, split_calls
+from undiffuse.config.pareto import ParetoConfig
 from undiffuse.config.said import command_line
 from undiffuse.core.images import write
 from undiffuse.metrics import LPIPS
@@ -416,9 +416,9 @@ def test_what_diverged_is_no_point_of_a_front(desk, undrawn):
 
 
 def test_numbers_of_calls():
-    assert split_calls("4, 1,4") == (1, 4)
-    with pytest.raises(ValueError, match="--calls 1;2"):
-        split_calls("1;2")
+    assert ParetoConfig(students=Path("s"), calls="4, 1,4").calls == (1, 4)
+    with pytest.raises(ValueError, match="integer"):
+        ParetoConfig(students=Path("s"), calls="1,two")
 
 
 BROKEN = ({}, {"values": 3}, {"n": 3, "calls": 1, "seconds": 1, "cpu": 0, "values": {"psnr": [1]}})

@@ -246,8 +246,8 @@ def test_tune_finds_a_better_grid_and_writes_it(badly, photos, undiffuse, monkey
     result = tuned(config)
     (preset,) = read_presets(out)
     assert preset.chosen_by.command == (
-        f"undiffuse tune inp --data {photos} --out {out} --noise 0.05 --calls 3 --algorithm badly "
-        "--prior photo-gaussian --size 48 --rounds 1"
+        f"undiffuse tune inp --data {photos} --noise 0.05 --calls 3 --algorithm badly --prior photo-gaussian "
+        f"--size 48 --rounds 1 --out {out}"
     )
     assert result.kept and result.gain.low > 0 and result.gain.n == 4 and preset.chosen_by.pictures == 4
     opened, clean = open_prior("photo-gaussian"), photograph(64, 64)[None]

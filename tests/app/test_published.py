@@ -154,8 +154,8 @@ def test_convert_refuses_before_it_writes(undiffuse, tmp_path):
     for out, extra, said in (
         ("a.safetensors", (), "heads=4"),
         ("a.pt", ("--prior-options", SAID), "ends in .safetensors"),
-        ("a.safetensors", ("--prior-options", SAID, "--to", "onnx"), "expected undiffuse or diffusers"),
-        ("a.safetensors", ("--prior-options", SAID, "--precision", "int8"), "expected fp32"),
+        ("a.safetensors", ("--prior-options", SAID, "--to", "onnx"), "'undiffuse' or 'diffusers'"),
+        ("a.safetensors", ("--prior-options", SAID, "--precision", "int8"), "'fp32', 'bf16' or 'fp16'"),
     ):
         done = undiffuse("priors", "convert", path, tmp_path / out, *extra)
         assert done.code == 2 and done.err.splitlines()[-1].startswith("error: ") and said in done.err

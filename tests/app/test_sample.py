@@ -303,7 +303,7 @@ def test_pictures_of_others(undiffuse, photos, tmp_path):
         (["--sampler", "ddim:etta=1"], "did you mean 'eta'"),
         (["--sampler", "dpmpp_2m", "--eta", "1"], "eta"),
         (["--sampler", "ddim:eta=0.5", "--eta", "0.3"], "--eta 0.3 beside eta=0.5"),
-        (["--batch", "0"], "--batch 0; expected a whole number"),
+        (["--batch", "0"], "batch='0' of sample: expected a whole number"),
         (["--sampler", "ancestral:variance=learned"], "predicts none"),
         (["--grid", "cosine"], "grid"),
         (["--batch", "many"], "or auto"),

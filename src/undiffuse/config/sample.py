@@ -11,7 +11,8 @@ from undiffuse.options import Options
 BETWEEN = 8  # pictures of an interpolation
 Sigma = Annotated[float, pydantic.Field(ge=0)]  # in [-1, 1] units
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
-Seed = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+LARGEST = 2**63
+Seed = Annotated[int, pydantic.Field(ge=0, lt=LARGEST)]
 START, GUIDANCE, STEPS, FILES = "Start", "Guidance", "Steps", "Files"  # groups of the help
 
 
@@ -24,6 +25,8 @@ def seed_or_seeds(text: str) -> int | tuple[int, int]:
         raise ValueError("expected a whole number, or a range such as 0-63")
     if int(last) < int(first):
         raise ValueError("expected a range that rises, such as 0-63")
+    if int(last) >= LARGEST:
+        raise ValueError("expected seeds below 2^63 of a range")
     return int(first), int(last)
 
 
