@@ -110,6 +110,16 @@ def test_defaults_depend_on_what_else_is_said():
         (SampleConfig, "p --path avi", "option path='avi' of takes: input should be 'gif', 'strip' or 'mp4'"),
         (BenchConfig, "--data d --algorithms 'dpir;;ddrm'", "there is an empty name; write names with ;"),
         (BenchConfig, "--data d --noise 0,x", "option noise.1='x' of takes: expected a number"),
+        (
+            ParetoConfig,
+            "s --calls 0",
+            "option calls.0='0' of takes: input should be greater than or equal to 1$",
+        ),
+        (
+            RestoreConfig,
+            "a --degrade sr4 --noise Auto",
+            "option noise='Auto' of takes: .* number, or 'auto'$",
+        ),
         (SizesConfig, "s --focus 3", "expected two sizes with a dash, such as 0.1-0.5"),
     ],
 )
@@ -120,6 +130,5 @@ def test_what_cannot_be_read_is_named(model, line, said):
     def takes(config):
         pytest.fail("it was taken")
 
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=said):
         app(shlex.split(line), standalone_mode=False)
-    assert said in str(caught.value)
