@@ -96,6 +96,11 @@ def test_defaults_depend_on_what_else_is_said():
     assert parsed(SampleConfig, "p --seed 0-63").n == 64
 
 
+def test_a_number_that_is_said_twice_is_one():
+    assert parsed(BenchConfig, "--data d --noise '0, 0.05;5e-2,0.0'").noise == (0, 0.05)
+    assert parsed(DistilConfig, "t --sizes 0.3,0.30").sizes == (0.3,)
+
+
 @pytest.mark.parametrize(
     ("model", "line", "said"),
     [

@@ -100,9 +100,11 @@ def split_terms(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(terms))
 
 
-def split_numbers(text: str) -> tuple[str, ...]:
-    """`0,0.05` -> what pydantic reads as numbers, each once."""
-    return tuple(dict.fromkeys(part.strip() for part in re.split("[,;]", text)))
+def numbers(value: Any, checked: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...]:
+    """`0,0.05,5e-2` -> what pydantic makes of its parts, each number once; what is no text is taken as it is."""
+    if not isinstance(value, str):
+        return checked(value)
+    return tuple(dict.fromkeys(checked(tuple(part.strip() for part in re.split("[,;]", value)))))
 
 
 def at_once(text: str) -> int | str:
@@ -114,7 +116,7 @@ def at_once(text: str) -> int | str:
 
 Words = read(split_words)
 Terms = read(split_terms)
-Numbers = read(split_numbers)
+Numbers = pydantic.WrapValidator(numbers)
 AtOnce = Annotated[Count | Literal["auto"], read(at_once)]  # of a batch
 
 # Settings that many commands share.
