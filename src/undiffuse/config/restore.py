@@ -94,7 +94,7 @@ class RestoreConfig(Options):
     ] = None
     lpips: Annotated[str | None, Said("Weights of LPIPS: AlexNet's .pth and the heads', FILE,FILE.")] = None
     save: Annotated[
-        tuple[Kind, ...] | None,
+        Annotated[tuple[Kind, ...], pydantic.Field(min_length=1)] | None,
         Words,
         Said(
             "Files to write, such as restored,deviation,draws [all but draws; of a folder the answers only]."
