@@ -32,6 +32,7 @@ GIVEN = [
     NoiseConfig(runs=("r",), data="d", source="idx:split=test", steps=7, sampler="heun"),
     RestoreAnalysisConfig(result=Path("-out"), every=5, draws=2),
     SizesConfig(students=("s",), focus=(0.1, 0.5), choose=(0.1, 0.25), n=8),
+    SizesConfig(students=("s",), focus=(1e-5, 5e-5)),
     TrajectoriesConfig(priors=("p",), embed=(), dims=(3,), store=False, of="states"),
     TrajectoriesConfig(stored=Path("t.safetensors"), label="none"),
     DeterminismConfig(run="r", n=3, steps=4, guidance=2),
