@@ -126,7 +126,16 @@ def test_a_number_that_is_said_twice_is_one():
             "a --degrade sr4 --noise Auto",
             "option noise='Auto' of takes: .* number, or 'auto'$",
         ),
-        (RestoreConfig, "a --degrade sr4 --save none", "option save=.* of takes: .* at least 1"),
+        (
+            RestoreConfig,
+            "a --degrade sr4 --save none",
+            "option save.0='none' of takes: input should be 'restored'",
+        ),
+        (
+            EvaluateConfig,
+            "s --reference r --metrics none",
+            "option metrics.0='none' of takes: input should be 'fid'",
+        ),
         (SizesConfig, "s --focus 3", "expected two sizes with a dash, such as 0.1-0.5"),
     ],
 )

@@ -82,8 +82,13 @@ def read(parse: Callable[[str], Any]) -> pydantic.BeforeValidator:
 
 
 def split_words(text: str) -> tuple[str, ...]:
-    """`pca,tsne` -> its words; none for `none`."""
-    return () if text.strip() == "none" else tuple(word.strip() for word in text.split(","))
+    """`pca,tsne` -> its words."""
+    return tuple(word.strip() for word in text.split(","))
+
+
+def words_or_none(text: str) -> tuple[str, ...]:
+    """The same; no words for `none`."""
+    return () if text.strip() == "none" else split_words(text)
 
 
 def split_terms(text: str) -> tuple[str, ...]:
@@ -115,6 +120,7 @@ def at_once(text: str) -> int | str:
 
 
 Words = read(split_words)
+WordsOrNone = read(words_or_none)
 Terms = read(split_terms)
 Numbers = pydantic.WrapValidator(numbers)
 AtOnce = Annotated[Count | Literal["auto"], read(at_once)]  # of a batch
