@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+import pydantic
 import pytest
 import typer
 
@@ -100,6 +101,18 @@ def test_defaults_depend_on_what_else_is_said():
 def test_a_number_that_is_said_twice_is_one():
     assert parsed(BenchConfig, "--data d --noise '0, 0.05;5e-2,0.0'").noise == (0, 0.05)
     assert parsed(DistilConfig, "t --sizes 0.3,0.30").sizes == (0.3,)
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        (RestoreConfig, {"image": "a.png", "degrade": "sr4", "out": None}),
+        (SampleConfig, {"prior": "p", "seed": (0, "x")}),
+    ],
+)
+def test_what_has_no_such_type_is_refused(model, given):
+    with pytest.raises(pydantic.ValidationError, match="out|seed"):
+        model(**given)
 
 
 @pytest.mark.parametrize(

@@ -151,8 +151,9 @@ class SampleConfig(Options):
                 seed = seed_or_seeds(seed)
             except ValueError:  # of which the field tells
                 return given
-        if isinstance(seed, tuple | list) and len(seed) == 2:
-            return {**given, "n": seed[1] - seed[0] + 1}
+        match seed:
+            case [int(first), int(last)]:
+                return {**given, "n": last - first + 1}
         fitting = [n for name, n in (("invert", 1), ("interpolate", BETWEEN)) if given.get(name) is not None]
         return {**given, "n": fitting[0]} if fitting else given
 
