@@ -119,6 +119,11 @@ def test_what_has_no_such_type_is_refused(model, given):
     ("model", "line", "said"),
     [
         (SampleConfig, "p --seed 9-3", "option seed='9-3' of takes: expected a range that rises"),
+        (
+            SampleConfig,
+            "p --seed 0-9223372036854775808",
+            "option seed='0-[0-9]+' of takes: expected seeds below [^;]*$",
+        ),
         (SampleConfig, "p --seed x", "expected a whole number, or a range such as 0-63"),
         (
             SampleConfig,
