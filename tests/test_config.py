@@ -87,4 +87,4 @@ def test_a_choice_of_types_is_explained_once():
     with pytest.raises(pydantic.ValidationError) as fault:
         RestoreConfig(image=Path("a.png"), degrade="sr4", noise=-1)
     said = explain(fault.value, "restore", RestoreConfig)
-    assert said == "option noise=-1 of restore: input should be greater than or equal to 0"
+    assert said == "option noise=-1 of restore: input should be greater than or equal to 0, or 'auto'"

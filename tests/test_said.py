@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+import pydantic
 import pytest
 import typer
 
@@ -32,6 +33,7 @@ GIVEN = [
     NoiseConfig(runs=("r",), data="d", source="idx:split=test", steps=7, sampler="heun"),
     RestoreAnalysisConfig(result=Path("-out"), every=5, draws=2),
     SizesConfig(students=("s",), focus=(0.1, 0.5), choose=(0.1, 0.25), n=8),
+    SizesConfig(students=("s",), focus=(1e-5, 5e-5)),
     TrajectoriesConfig(priors=("p",), embed=(), dims=(3,), store=False, of="states"),
     TrajectoriesConfig(stored=Path("t.safetensors"), label="none"),
     DeterminismConfig(run="r", n=3, steps=4, guidance=2),
@@ -96,10 +98,32 @@ def test_defaults_depend_on_what_else_is_said():
     assert parsed(SampleConfig, "p --seed 0-63").n == 64
 
 
+def test_a_number_that_is_said_twice_is_one():
+    assert parsed(BenchConfig, "--data d --noise '0, 0.05;5e-2,0.0'").noise == (0, 0.05)
+    assert parsed(DistilConfig, "t --sizes 0.3,0.30").sizes == (0.3,)
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        (RestoreConfig, {"image": "a.png", "degrade": "sr4", "out": None}),
+        (SampleConfig, {"prior": "p", "seed": (0, "x")}),
+    ],
+)
+def test_what_has_no_such_type_is_refused(model, given):
+    with pytest.raises(pydantic.ValidationError, match="out|seed"):
+        model(**given)
+
+
 @pytest.mark.parametrize(
     ("model", "line", "said"),
     [
         (SampleConfig, "p --seed 9-3", "option seed='9-3' of takes: expected a range that rises"),
+        (
+            SampleConfig,
+            "p --seed 0-9223372036854775808",
+            "option seed='0-[0-9]+' of takes: expected seeds below [^;]*$",
+        ),
         (SampleConfig, "p --seed x", "expected a whole number, or a range such as 0-63"),
         (
             SampleConfig,
@@ -110,6 +134,26 @@ def test_defaults_depend_on_what_else_is_said():
         (SampleConfig, "p --path avi", "option path='avi' of takes: input should be 'gif', 'strip' or 'mp4'"),
         (BenchConfig, "--data d --algorithms 'dpir;;ddrm'", "there is an empty name; write names with ;"),
         (BenchConfig, "--data d --noise 0,x", "option noise.1='x' of takes: expected a number"),
+        (
+            ParetoConfig,
+            "s --calls 0",
+            "option calls.0='0' of takes: input should be greater than or equal to 1$",
+        ),
+        (
+            RestoreConfig,
+            "a --degrade sr4 --noise Auto",
+            "option noise='Auto' of takes: .* number, or 'auto'$",
+        ),
+        (
+            RestoreConfig,
+            "a --degrade sr4 --save none",
+            "option save.0='none' of takes: input should be 'restored'",
+        ),
+        (
+            EvaluateConfig,
+            "s --reference r --metrics none",
+            "option metrics.0='none' of takes: input should be 'fid'",
+        ),
         (SizesConfig, "s --focus 3", "expected two sizes with a dash, such as 0.1-0.5"),
     ],
 )
@@ -120,6 +164,5 @@ def test_what_cannot_be_read_is_named(model, line, said):
     def takes(config):
         pytest.fail("it was taken")
 
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=said):
         app(shlex.split(line), standalone_mode=False)
-    assert said in str(caught.value)

@@ -103,23 +103,24 @@ ALTERNATIVES = ("constrained-", "literal[")  # what pydantic calls the types of 
 
 def explain(error: pydantic.ValidationError, owner: str, model: type[pydantic.BaseModel], /) -> str:
     """A pydantic error as one line: each bad option, its value, what was expected, the choices."""
-    lines: list[str] = []
-    told: set[str] = set()  # of a choice of types the first fault says enough
+    lines: dict[str, str] = {}
     for fault in error.errors(include_url=False):
         name = ".".join(part for part in map(str, fault["loc"]) if not part.startswith(ALTERNATIVES))
-        if name in told:
+        if name in lines:  # of a choice of types: what the first says, and the words that may stand, too
+            if fault["type"] == "literal_error":
+                lines[name] += f", or {fault['msg'].removeprefix('Input should be ')}"
+        elif any(part.startswith(f"{name}.") for part in lines):  # of a list its items say enough
             continue
-        told.add(name)
-        if fault["type"] == "extra_forbidden":
+        elif fault["type"] == "extra_forbidden":
             *sections, key = (str(part) for part in fault["loc"])
             known = _section(model, sections).model_fields
-            lines.append(f"{owner} has no option '{name}';{_choices(key, known)}")
+            lines[name] = f"{owner} has no option '{name}';{_choices(key, known)}"
         elif fault["type"] == "missing":
-            lines.append(f"{owner} needs the option '{name}'; write {name}=...")
+            lines[name] = f"{owner} needs the option '{name}'; write {name}=..."
         else:
             expected = PLAINER.get(fault["type"], fault["msg"].removeprefix("Value error, "))
-            lines.append(f"{_where(fault, name, owner)}: {expected[:1].lower()}{expected[1:]}")
-    return "; ".join(dict.fromkeys(lines))
+            lines[name] = f"{_where(fault, name, owner)}: {expected[:1].lower()}{expected[1:]}"
+    return "; ".join(lines.values())
 
 
 def _where(fault: Mapping[str, Any], name: str, owner: str) -> str:

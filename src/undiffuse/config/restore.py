@@ -24,6 +24,7 @@ Kind = Literal[
 ]  # of files
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 DRAWS = 8  # of a posterior
+TOGETHER = ("noise", "goal", "draws")  # settings whose defaults depend on what else is said
 
 
 class RestoreConfig(Options):
@@ -94,7 +95,7 @@ class RestoreConfig(Options):
     ] = None
     lpips: Annotated[str | None, Said("Weights of LPIPS: AlexNet's .pth and the heads', FILE,FILE.")] = None
     save: Annotated[
-        tuple[Kind, ...] | None,
+        Annotated[tuple[Kind, ...], pydantic.Field(min_length=1)] | None,
         Words,
         Said(
             "Files to write, such as restored,deviation,draws [all but draws; of a folder the answers only]."
@@ -112,10 +113,11 @@ class RestoreConfig(Options):
         """The noise of a measured picture is estimated; several draws are of a posterior, and a posterior has eight."""
         if not isinstance(given, dict):
             return given
-        told = {name: value for name, value in given.items() if value is not None}
+        told = {name: value for name, value in given.items() if value is not None or name not in TOGETHER}
         if told.get("measured"):
             told.setdefault("noise", "auto")
-        several = isinstance(told.get("draws"), int) and told["draws"] > 1
+        draws = told.get("draws")
+        several = isinstance(draws, int) and draws > 1
         told.setdefault("goal", "posterior" if several else "psnr")
         told.setdefault("draws", DRAWS if told["goal"] == "posterior" else 1)
         return told

@@ -82,8 +82,13 @@ def read(parse: Callable[[str], Any]) -> pydantic.BeforeValidator:
 
 
 def split_words(text: str) -> tuple[str, ...]:
-    """`pca,tsne` -> its words; none for `none`."""
-    return () if text.strip() == "none" else tuple(word.strip() for word in text.split(","))
+    """`pca,tsne` -> its words."""
+    return tuple(word.strip() for word in text.split(","))
+
+
+def words_or_none(text: str) -> tuple[str, ...]:
+    """The same; no words for `none`."""
+    return () if text.strip() == "none" else split_words(text)
 
 
 def split_terms(text: str) -> tuple[str, ...]:
@@ -100,9 +105,11 @@ def split_terms(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(terms))
 
 
-def split_numbers(text: str) -> tuple[str, ...]:
-    """`0,0.05` -> what pydantic reads as numbers, each once."""
-    return tuple(dict.fromkeys(part.strip() for part in re.split("[,;]", text)))
+def numbers(value: Any, checked: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...]:
+    """`0,0.05,5e-2` -> what pydantic makes of its parts, each number once; what is no text is taken as it is."""
+    if not isinstance(value, str):
+        return checked(value)
+    return tuple(dict.fromkeys(checked(tuple(part.strip() for part in re.split("[,;]", value)))))
 
 
 def at_once(text: str) -> int | str:
@@ -113,8 +120,9 @@ def at_once(text: str) -> int | str:
 
 
 Words = read(split_words)
+WordsOrNone = read(words_or_none)
 Terms = read(split_terms)
-Numbers = read(split_numbers)
+Numbers = pydantic.WrapValidator(numbers)
 AtOnce = Annotated[Count | Literal["auto"], read(at_once)]  # of a batch
 
 # Settings that many commands share.

@@ -23,6 +23,8 @@ def seed_or_seeds(text: str) -> int | tuple[int, int]:
         return int(text)
     if not (first.isdecimal() and dash and last.isdecimal()):
         raise ValueError("expected a whole number, or a range such as 0-63")
+    if int(last) >= 2**63:
+        raise ValueError("expected seeds below 2^63 of a range")
     if int(last) < int(first):
         raise ValueError("expected a range that rises, such as 0-63")
     if int(last) >= LARGEST:
@@ -154,8 +156,9 @@ class SampleConfig(Options):
                 seed = seed_or_seeds(seed)
             except ValueError:  # of which the field tells
                 return given
-        if isinstance(seed, tuple | list) and len(seed) == 2:
-            return {**given, "n": seed[1] - seed[0] + 1}
+        match seed:
+            case [int(first), int(last)]:
+                return {**given, "n": last - first + 1}
         fitting = [n for name, n in (("invert", 1), ("interpolate", BETWEEN)) if given.get(name) is not None]
         return {**given, "n": fitting[0]} if fitting else given
 

@@ -7,7 +7,7 @@ import pydantic
 
 from undiffuse.config.analyse.common import PRIOR, AnalyseConfig
 from undiffuse.config.analyse.trajectories import Way
-from undiffuse.config.said import Said, Words
+from undiffuse.config.said import Said, Words, WordsOrNone
 
 Part = Literal["trajectories", "guidance", "sizes", "noise", "attention", "restore", "determinism"]
 
@@ -17,7 +17,7 @@ class AllConfig(AnalyseConfig):
 
     run: Annotated[str, PRIOR]  # that others are compared with
     students: Annotated[tuple[str, ...], Said("Priors that are compared with it.", argument=True)] = ()
-    skip: Annotated[tuple[Part, ...], Words, Said("Parts to leave out, with commas, or none.")] = ()
+    skip: Annotated[tuple[Part, ...], WordsOrNone, Said("Parts to leave out, with commas, or none.")] = ()
     embed: Annotated[
         tuple[Way, ...], pydantic.Field(min_length=1), Words, Said("Of trajectories: pca,tsne,umap.")
     ] = ("pca",)

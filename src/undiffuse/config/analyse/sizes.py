@@ -13,7 +13,8 @@ Share = Annotated[float, pydantic.Field(gt=0, le=100)]
 
 def two_sizes(text: str) -> tuple[str, str]:
     """`0.1-0.5` -> its ends."""
-    match = re.fullmatch(r"\s*([0-9.]+)\s*-\s*([0-9.]+)\s*", text)
+    number = r"\s*([0-9.]+(?:e-?[0-9]+)?)\s*"
+    match = re.fullmatch(f"{number}-{number}", text)
     if match is None:
         raise ValueError("expected two sizes with a dash, such as 0.1-0.5")
     return match[1], match[2]

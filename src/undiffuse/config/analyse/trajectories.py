@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pydantic
 
 from undiffuse.config.analyse.common import PRIOR, AnalyseConfig
-from undiffuse.config.said import Said, Words
+from undiffuse.config.said import Said, Words, WordsOrNone
 
 Way = Literal["pca", "tsne", "umap"]
 Dims = Annotated[int, pydantic.Field(ge=2, le=3)]
@@ -20,7 +20,7 @@ class TrajectoriesConfig(AnalyseConfig):
         Said("The teacher and its students: runs' folders, files of weights, or names.", argument=True),
     ] = ()
     embed: Annotated[
-        tuple[Way, ...], Words, Said("Ways into few dimensions, with commas: pca, tsne, umap; or none.")
+        tuple[Way, ...], WordsOrNone, Said("Ways into few dimensions, with commas: pca, tsne, umap; or none.")
     ] = ("pca",)
     of: Annotated[
         Literal["estimates", "states"], Said("What is embedded: estimates of the picture, or states.")
