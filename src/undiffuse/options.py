@@ -94,15 +94,24 @@ def _validated(owner: str, factory: Callable[..., Any], merged: dict[str, Any]) 
     return {name: getattr(checked, name) for name in model.model_fields}
 
 
-PLAINER = {
+PLAINER = {  # than pydantic has it
     "int_parsing": "expected a whole number",
     "float_parsing": "expected a number",
-}  # than pydantic has it
+}
 ALTERNATIVES = ("constrained-", "literal[")  # what pydantic calls the types of a choice
 
 
-def explain(error: pydantic.ValidationError, owner: str, model: type[pydantic.BaseModel], /) -> str:
-    """A pydantic error as one line: each bad option, its value, what was expected, the choices."""
+def explain(
+    error: pydantic.ValidationError,
+    owner: str,
+    model: type[pydantic.BaseModel],
+    /,
+    flags: Mapping[str, str] | None = None,
+) -> str:
+    """A pydantic error as one line: each bad option, its value, what was expected, the choices.
+
+    flags: how the options are given, where that is not name=value.
+    """
     lines: dict[str, str] = {}
     for fault in error.errors(include_url=False):
         name = ".".join(part for part in map(str, fault["loc"]) if not part.startswith(ALTERNATIVES))
@@ -119,7 +128,9 @@ def explain(error: pydantic.ValidationError, owner: str, model: type[pydantic.Ba
             lines[name] = f"{owner} needs the option '{name}'; write {name}=..."
         else:
             expected = PLAINER.get(fault["type"], fault["msg"].removeprefix("Value error, "))
-            lines[name] = f"{_where(fault, name, owner)}: {expected[:1].lower()}{expected[1:]}"
+            flag = (flags or {}).get(name.partition(".")[0])
+            where = _where(fault, name, owner) if flag is None else f"{flag} {fault['input']}"
+            lines[name] = f"{where}: {expected[:1].lower()}{expected[1:]}"
     return "; ".join(lines.values())
 
 

@@ -197,7 +197,7 @@ def test_terms(text, expected):
         (["--samplers", "ddim:grid=karas:5"], "grid"),
         (["--samplers", "ddpm:1001"], "1 to 1000"),
         (["--presets", "5", "--fine", "0"], "fine solution"),
-        (["--presets", "five"], "presets.0='five' of compare: expected a whole number"),
+        (["--presets", "five"], "--presets five: expected a whole number"),
         (["--fine", "1"], "fine solution of 1 step"),
         (["--fid", "nowhere"], "nowhere"),
     ],

@@ -207,7 +207,7 @@ def test_killed_at_random_moments_it_ends_the_same(teacher):
     "options, said",
     [
         ((), "nothing asked for"),
-        (("--sizes", "0.1,two"), "sizes.1='two' of distil: expected a number"),
+        (("--sizes", "0.1,two"), "--sizes two: expected a number"),
         (("--sizes", "1.5"), "--sizes 1.5; expected shares"),
         (("--method", "progressive"), "needs --to-steps"),
         (("--method", "progressive", "--to-steps", "3", "--from-steps", "8"), "halving"),

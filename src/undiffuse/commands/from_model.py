@@ -45,7 +45,7 @@ def _typed(function: Function, model: type[Options], title: str) -> Function:
     beside = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
     parameters = [_parameter(model, name, said) for name, said in fields.items()] + beside
     if "plugins" not in fields:
-        parameters.append(_said("plugins", list[str], typer.Option("--plugin", help=PLUGINS.help)))
+        parameters.append(_keyword("plugins", list[str], typer.Option("--plugin", help=PLUGINS.help)))
 
     def call(**given: Any) -> None:
         load_plugins(map(Path, given.get("plugins") or ()))
@@ -53,7 +53,8 @@ def _typed(function: Function, model: type[Options], title: str) -> Function:
         try:
             config = model(**told)
         except pydantic.ValidationError as error:
-            raise ValueError(explain(error, title, model)) from None
+            flags = {name: name if it.argument else flag(name, it) for name, it in fields.items()}
+            raise ValueError(explain(error, title, model, flags)) from None
         function(config, **{one.name: given[one.name] for one in beside})
 
     call.__name__, call.__doc__ = function.__name__, function.__doc__
@@ -70,13 +71,13 @@ def _parameter(model: type[Options], name: str, said: Said) -> inspect.Parameter
     read = list[str] if several else next((one for one in PLAIN if allowed == {one}), str)
     shown = said.help + _default(field, said)
     if said.argument:
-        return _said(name, read, typer.Argument(help=shown), required=field.is_required())
+        return _keyword(name, read, typer.Argument(help=shown), required=field.is_required())
     off = f"/--no-{flag(name, said)[2:]}" if field.default is True else ""
     metavar = _choices(field.annotation, allowed) if read is str else None
     option = typer.Option(
         *(said.names or (flag(name, said) + off,)), help=shown, metavar=metavar, rich_help_panel=said.group
     )
-    return _said(name, read, option, required=field.is_required())
+    return _keyword(name, read, option, required=field.is_required())
 
 
 def _default(field: FieldInfo, said: Said) -> str:
@@ -86,7 +87,7 @@ def _default(field: FieldInfo, said: Said) -> str:
     return "" if told else f"  [default: {written(field.default, said)}]"
 
 
-def _said(name: str, read: Any, info: Any, *, required: bool = False) -> inspect.Parameter:
+def _keyword(name: str, read: Any, info: Any, *, required: bool = False) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=inspect.Parameter.empty if required else None,
         annotation=Annotated[read if required else read | None, info],
