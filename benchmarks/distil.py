@@ -8,7 +8,7 @@ does (goes on where it was stopped; nothing is trained if they are there), and c
 the recogniser of benchmarks/fashion_mnist.py, trained on real images, is shown samples of every class from the same
 noise: of the teacher with and without guidance at 16, 8 and 4 steps of DDIM and of DPM-Solver++(2M), and of each
 student on its own steps. A student answers with the guidance built in: one network call a step, where the guided
-teacher needs two. Five times as many more, from the same noise, of the student and of the teacher at as many calls as
+teacher needs two. Twenty-five times as many more, from the same noise, of the student and of the teacher at as many calls as
 the steps that it was made from, with both samplers, give the differences with their 95 % intervals. Writes
 benchmarks/results/distil.json and the table that it prints (.md).
 """
@@ -40,7 +40,7 @@ from undiffuse.registry import SAMPLERS
 STEPS = (16, 8, 4)
 BEGUN = 8  # steps of the teacher, guided as the student is to be: 16 calls
 FEWEST = 2  # guided steps of the teacher that cost as many calls as four of the student
-PAIRED = 5  # times as many samples for the difference
+PAIRED = 25  # times as many samples for the difference
 SPENT = "cpu_minutes.json"  # of training, beside the students: it may take several runs
 
 

@@ -124,6 +124,8 @@ def test_what_has_no_such_type_is_refused(model, given):
             "p --seed 0-9223372036854775808",
             "--seed 0-[0-9]+: expected seeds below [^;]*$",
         ),
+        (SampleConfig, "p --n x", "--n x: expected a whole number$"),
+        (SampleConfig, "p --guidance -1e0", "--guidance -1e0: input should be greater than or equal to 0"),
         (SampleConfig, "p --seed x", "expected a whole number, or a range such as 0-63"),
         (
             SampleConfig,

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pydantic
 import typer
@@ -14,7 +14,7 @@ from undiffuse.commands.plugins import load_plugins
 from undiffuse.config.said import PLUGINS, Said, flag, settings, written
 from undiffuse.options import Options, explain, kinds, literals
 
-PLAIN = (bool, int, float, Path)  # what typer reads; everything else is text, which the model reads
+PLAIN = (bool, Path)  # what typer reads; everything else is text, which the model reads
 SEVERAL = "   |   "  # stands between examples
 Function = Callable[..., None]
 
@@ -72,8 +72,8 @@ def _parameter(model: type[Options], name: str, said: Said) -> inspect.Parameter
     shown = said.help + _default(field, said)
     if said.argument:
         return _keyword(name, read, typer.Argument(help=shown), required=field.is_required())
+    metavar = _metavar(field.annotation, allowed) if read is str else None
     off = f"/--no-{flag(name, said)[2:]}" if field.default is True else ""
-    metavar = _choices(field.annotation, allowed) if read is str else None
     option = typer.Option(
         *(said.names or (flag(name, said) + off,)), help=shown, metavar=metavar, rich_help_panel=said.group
     )
@@ -94,9 +94,9 @@ def _keyword(name: str, read: Any, info: Any, *, required: bool = False) -> insp
     )  # fmt: skip
 
 
-def _choices(annotation: Any, allowed: set[Any]) -> str | None:
-    """`<psnr|perceptual|posterior>`, `<int|auto>`; None where anything may stand."""
-    if Literal not in allowed or tuple in allowed:
-        return None
-    others = [kind.__name__ for kind in PLAIN if kind in allowed]
-    return f"<{'|'.join([*others, *map(str, literals(annotation))])}>"
+def _metavar(annotation: Any, allowed: set[Any]) -> str:
+    """`<int>`, `<psnr|perceptual|posterior>`, `<float|auto>`."""
+    if tuple in allowed:
+        return "<str>"
+    names = [kind.__name__ for kind in (int, float, str) if kind in allowed]
+    return f"<{'|'.join([*names, *map(str, literals(annotation))])}>"

@@ -116,8 +116,7 @@ class RestoreConfig(Options):
         told = {name: value for name, value in given.items() if value is not None or name not in TOGETHER}
         if told.get("measured"):
             told.setdefault("noise", "auto")
-        draws = told.get("draws")
-        several = isinstance(draws, int) and draws > 1
+        several = told.get("draws") not in (None, 1, "1")
         told.setdefault("goal", "posterior" if several else "psnr")
         told.setdefault("draws", DRAWS if told["goal"] == "posterior" else 1)
         return told
