@@ -8,8 +8,8 @@ does (goes on where it was stopped; nothing is trained if they are there), and c
 the recogniser of benchmarks/fashion_mnist.py, trained on real images, is shown samples of every class from the same
 noise: of the teacher with and without guidance at 16, 8 and 4 steps of DDIM and of DPM-Solver++(2M), and of each
 student on its own steps. A student answers with the guidance built in: one network call a step, where the guided
-teacher needs two. Twenty-five times as many more, from the same noise, of the student and of the teacher at as many calls as
-the steps that it was made from, with both samplers, give the differences with their 95 % intervals. Writes
+teacher needs two. Twenty-five times as many more, from the same noise, of the student and of the teacher at as many
+calls as the steps that it was made from, with both samplers, give the differences with their 95 % intervals. Writes
 benchmarks/results/distil.json and the table that it prints (.md).
 """
 
