@@ -113,12 +113,13 @@ def explain(
     flags: how the options are given, where that is not name=value.
     """
     lines: dict[str, str] = {}
+    items_named: set[str] = set()  # lists of which an item was told
     for fault in error.errors(include_url=False):
         name = ".".join(part for part in map(str, fault["loc"]) if not part.startswith(ALTERNATIVES))
         if name in lines:  # of a choice of types: what the first says, and the words that may stand, too
             if fault["type"] == "literal_error":
                 lines[name] += f", or {fault['msg'].removeprefix('Input should be ')}"
-        elif any(part.startswith(f"{name}.") for part in lines):  # of a list its items say enough
+        elif name in items_named:  # they say enough
             continue
         elif fault["type"] == "extra_forbidden":
             *sections, key = (str(part) for part in fault["loc"])
@@ -131,6 +132,7 @@ def explain(
             flag = (flags or {}).get(name.partition(".")[0])
             where = _where(fault, name, owner) if flag is None else f"{flag} {fault['input']}"
             lines[name] = f"{where}: {expected[:1].lower()}{expected[1:]}"
+        items_named.add(name.rpartition(".")[0])
     return "; ".join(lines.values())
 
 

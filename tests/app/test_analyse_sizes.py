@@ -152,4 +152,4 @@ def test_a_student_of_one_step(undiffuse, family):
 
 def test_three_pictures_have_no_halves(undiffuse, family):
     done = undiffuse("analyse", "sizes", "third.safetensors", "tenth.safetensors", "--n", 3)
-    assert done.code == 2 and "n=" in done.err and "4" in done.err and not (family / "out").exists()
+    assert done.code == 2 and "--n 3" in done.err and "4" in done.err and not (family / "out").exists()

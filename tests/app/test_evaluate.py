@@ -458,7 +458,7 @@ def test_hostile_statistics_are_refused(sets, arrays, words):
         (["--features", "pixels", "--weights", "x"], "leave --weights out"),
         (["--features", "pixels", "--size", "8"], "leave them out"),
         (["--features", "pixels", "--metrics", "is"], "needs the classes of inception"),
-        (["--features", "pixels", "--metrics", "lpips"], "metrics.0='lpips'"),
+        (["--features", "pixels", "--metrics", "lpips"], "--metrics lpips"),
         (["--features", "pixels", "--resize", "clean"], "leave it out"),
         (["--features", "pixels", "--neighbours", "14"], "at least 15 pictures"),
         (
