@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-Plugins = Annotated[
-    list[Path], typer.Option("--plugin", help="Python file that registers names of your own; it is run.")
-]
+from undiffuse.config.said import PLUGINS
+
+Plugins = Annotated[list[Path], typer.Option("--plugin", help=PLUGINS.help)]
 
 
 def load_plugins(paths: Iterable[Path]) -> None:
