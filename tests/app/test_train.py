@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from undiffuse.app.events import Done, Note, Progress, Saved
 from undiffuse.app.train.build import build
 from undiffuse.app.train.targets import edges
 from undiffuse.checkpoints import load, load_classifier, save
-from undiffuse.config.train import read_train
+from undiffuse.config.train import read_train, read_yaml
 from undiffuse.data import split
 from undiffuse.registry import DATASETS
 
@@ -111,6 +112,8 @@ def test_what_is_compiled_is_what_every_objective_calls(place):
         ("train.batch=100000000000", "option train.batch=100000000000"),
         ("optimizer.clip=.nan", "option optimizer.clip=nan"),
         ("train.steps=2024-13-45", "--set train.steps=2024-13-45: the value cannot be read"),
+        ("train.steps=!!int ''", "--set train.steps=!!int '': holds the tag tag:yaml.org,2002:int"),
+        ("train={steps: 2, steps: 3, batch: 8}", "gives steps twice; keep one"),
         ("conditioning.augmentation=0.3", "augmentation is noise on a low_res picture"),
         ("objective={prediction: label, schedule: linear, weight: v}", "prediction label takes no weight"),
         ("train.start=photo-gaussian", "train.start: 'photo-gaussian' is no network"),
@@ -274,7 +277,9 @@ def test_a_size_that_does_not_divide(place):
 def test_hostile_configurations(place):
     for text, said in {
         "a: &x [1]\nb: *x\n": "alias",
-        "name: !!python/object/apply:os.system ['touch owned']\n": "could not determine a constructor",
+        "name: !!python/object/apply:os.system ['touch owned']\n": "holds the tag tag:yaml.org,2002:python/",
+        "train: {steps: !!int '', batch: !!bool x}": "holds the tag tag:yaml.org,2002:int",
+        "name: !!map [a]": "holds the tag tag:yaml.org,2002:map",
         "name: a\nname: b\n": "gives name twice",
         "- 1\n": "holds no mapping",
         "[" * 5000: "tiny.yaml",
@@ -284,6 +289,13 @@ def test_hostile_configurations(place):
         with pytest.raises(ValueError, match=said) as caught:
             go()
         assert "\n" not in str(caught.value) and not Path("owned").exists()
+
+
+def test_a_configuration_of_many_keys_is_read_at_once(place):
+    """Each key is counted once: compared by pairs, these would take a minute."""
+    Path("many.yaml").write_text("{" + ",".join(f"a{i}:" for i in range(40_000)) + "}")
+    began = time.process_time()
+    assert len(read_yaml(Path("many.yaml"))) == 40_000 and time.process_time() - began < 20
 
 
 def test_one_damaged_picture_among_many(place):

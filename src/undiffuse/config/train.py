@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -210,24 +211,11 @@ def read_yaml(path: Path, sections: str = "data:, network:, train:") -> dict[str
     """A mapping from a YAML file: no tags, no aliases, no key twice, at most 1 MiB. sections: what to expect in it."""
     import yaml
 
-    class Strict(yaml.SafeLoader):
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                raise ValueError("holds an alias (*name); write the value out")
-            return super().compose_node(parent, index)
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-            if twice:
-                raise ValueError(f"gives {', '.join(twice)} twice; keep one")
-            return super().construct_mapping(node, deep)
-
     try:
         data = path.read_bytes()
         if len(data) > LARGEST:
             raise ValueError(f"is longer than {LARGEST} bytes; expected a configuration")
-        tree = yaml.load(data.decode(), Strict)  # a SafeLoader: builds plain values only
+        tree = _loaded(data.decode())
     except FileNotFoundError:
         raise ValueError(f"no configuration '{path}'; the ready ones are in configs/train/") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
@@ -235,6 +223,32 @@ def read_yaml(path: Path, sections: str = "data:, network:, train:") -> dict[str
     if not isinstance(tree, dict):
         raise ValueError(f"'{path}' holds no mapping; expected {sections}")
     return tree
+
+
+class Refused(ValueError):
+    """What YAML allows, and a configuration does not."""
+
+
+def _loaded(text: str) -> Any:
+    """Plain values from YAML: no tags, no aliases, no key twice."""
+    import yaml
+
+    class Strict(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise Refused("holds an alias (*name); write the value out")
+            if tag := getattr(self.peek_event(), "tag", None):
+                raise Refused(f"holds the tag {tag}; write the value without it")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = Counter(str(self.construct_object(key, deep=True)) for key, _ in node.value)
+            twice = sorted(key for key, count in keys.items() if count > 1)
+            if twice:
+                raise Refused(f"gives {', '.join(twice)} twice; keep one")
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Strict)  # a SafeLoader: builds plain values only
 
 
 def write_yaml(tree: Mapping[str, Any]) -> str:
@@ -264,7 +278,9 @@ def _set(tree: dict[str, Any], setting: str) -> None:
     if not equals or not all(keys):
         raise ValueError(f"--set {setting}; expected section.key=value, such as train.steps=50000")
     try:
-        value = yaml.safe_load(text)
+        value = _loaded(text)
+    except Refused as error:
+        raise ValueError(f"--set {setting}: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date such as 2024-13-45
         raise ValueError(f"--set {setting}: the value cannot be read; quote it") from None
     if keys[0] not in TrainConfig.model_fields:
