@@ -315,6 +315,21 @@ def test_one_damaged_picture_among_many(place):
     assert "042.png" in Path("run/train.log").read_text()
 
 
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names of files are always text there")
+def test_a_damaged_picture_whose_name_is_no_text(place):
+    """Its bytes go into the log, and end no run."""
+    from PIL import Image
+
+    os.mkdir("pictures")
+    for i in range(110):
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(f"pictures/{i:03}.png")
+    Path(os.fsdecode(b"pictures/bad\xff.png")).write_bytes(b"nonsense")
+    data = {**CONFIG["data"], "source": "folder", "path": "pictures"}
+    write({**CONFIG, "conditioning": {}, "data": data})
+    go("train.steps=16")
+    assert "bad\\udcff.png" in Path("run/train.log").read_text()
+
+
 def test_a_damaged_picture_of_the_validation_set_is_one_of_all(place):
     """The share that is allowed is of all pictures, not of the few that are held out."""
     from PIL import Image

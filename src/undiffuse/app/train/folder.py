@@ -66,7 +66,8 @@ class TextLog:
 
 def _append(path: Path, text: str) -> None:
     try:
-        with path.open("a", newline="", encoding="utf-8") as file:
+        # Names of files can hold bytes that are no text, and are told here.
+        with path.open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as error:
         raise ValueError(
