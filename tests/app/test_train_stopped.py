@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tests.app.tiny_run import command, go, rows
 from undiffuse.app.events import Note, Progress
@@ -111,6 +112,17 @@ def test_a_run_that_is_abandoned_leaves_its_folder_free(place):
     next(event for event in events if isinstance(event, Progress))
     events.close()
     go("train.precision=bf16", resume=True)  # in another precision, in the same process
+
+
+def test_steps_that_were_skipped_before_are_not_told_again(place):
+    go("train.steps=4")
+    path = Path("run/resume.safetensors")
+    with safe_open(path, "pt") as file:
+        meta = {**file.metadata(), "skipped": "3"}
+    save_file(load_file(path), path, meta)
+    go("train.steps=8", resume=True)
+    assert "skipped" not in Path("run/train.log").read_text()
+    assert [row["skipped"] for row in rows("run/log.csv")] == ["0", "0", "3", "3"]
 
 
 def test_what_is_no_run_is_not_gone_on_from(place):

@@ -29,10 +29,12 @@ MEMORY = ("images", "stage", *Memory._fields, "seconds")
 class Record:
     """One run's folder, kept by the main process. Rows of a stretch that was lost to a kill are taken out first."""
 
-    def __init__(self, config: TrainConfig, out: Path, pieces: Pieces, accelerator: Any, seen: int):
+    def __init__(
+        self, config: TrainConfig, out: Path, pieces: Pieces, accelerator: Any, seen: int, skipped: int = 0
+    ):
         self.config, self.out, self.pieces = config, out, pieces
         self.device, self.scaler = accelerator.device, accelerator.scaler
-        self.state = TrainState(seen, float("nan"), float("nan"), 0)
+        self.state = TrainState(seen, float("nan"), float("nan"), skipped)
         places.keep_config(out, config)
         self.log = Table(out / places.LOG, COLUMNS, after=seen)
         self.checks = Table(out / places.CHECKS, ("images", *pieces.target.columns), after=seen)

@@ -63,7 +63,7 @@ def _real(config: TrainConfig, out: Path, pieces: Pieces, accelerator: Any, resu
                 f"train.steps: {config.train.steps}, but the run in '{out}' has made {made}; expected at least those"
             )
         _move(pieces, accelerator.device)
-        record = Record(config, out, pieces, accelerator, seen) if main else None
+        record = Record(config, out, pieces, accelerator, seen, skipped) if main else None
         if record is not None and resume:
             yield Note(
                 f"going on from step {made}" if seen else f"nothing in '{out}' to go on from: a new run"
