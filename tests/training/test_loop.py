@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.training.runs import Run, data
 from undiffuse.training.checkpoint import load_resume, save_resume
@@ -193,6 +193,34 @@ def test_a_resume_state_of_another_run_is_refused(tmp_path):
     other.prior.net.one = torch.nn.Conv2d(4, 9, 3)
     with pytest.raises(ValueError, match="another network"):
         other.resume(tmp_path / "r.safetensors")
+
+
+@pytest.mark.parametrize("name", ["averages", "images_seen", "skipped"])
+@pytest.mark.parametrize("said", [None, "many", "-8", "9" * 5000])
+def test_a_resume_state_that_does_not_count_is_refused(tmp_path, name, said):
+    path = tmp_path / "r.safetensors"
+    Run().save(path)
+    with safe_open(path, "pt") as file:
+        meta = file.metadata()
+    del meta[name]
+    save_file(load_file(path), path, meta if said is None else {**meta, name: said})
+    with pytest.raises(ValueError, match=f"should count {name}, and says .*; expected a number") as caught:
+        Run().resume(path)
+    assert len(str(caught.value)) < 300
+
+
+def test_moments_of_other_weights_are_refused(tmp_path):
+    path = tmp_path / "r.safetensors"
+    run = Run()
+    list(run.go(8))
+    run.save(path)
+    with safe_open(path, "pt") as file:
+        meta = file.metadata()
+    tensors = load_file(path)
+    key = next(key for key, value in tensors.items() if key.startswith("optimizer.0.") and value.ndim)
+    save_file({**tensors, key: torch.zeros(3)}, path, meta)
+    with pytest.raises(ValueError, match=r"holds optimizer\.0\..* of shape \(3,\); expected \("):
+        Run().resume(path)
 
 
 def start(folder, images, processes=1):

@@ -1,6 +1,7 @@
 """What a run needs to go on as if nothing had happened: one safetensors file, written whole or not at all."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,8 +78,11 @@ def load_resume(
             f"'{path}' is of a run on other data ({meta['data']}; here: {data}); give it the same, or start another "
             "run from its weights with train.start"
         )
-    if meta["averages"] != str(len(averages)):
-        raise ValueError(f"'{path}' holds {meta['averages']} averages, this run has {len(averages)}")
+    held, seen, skipped = (
+        _count(meta.get(name), name, path) for name in ("averages", "images_seen", "skipped")
+    )
+    if held != len(averages):
+        raise ValueError(f"'{path}' holds {held} averages, this run has {len(averages)}")
     try:
         model.load_state_dict(_under(tensors, "model."))
         for i, average in enumerate(averages):
@@ -86,13 +90,29 @@ def load_resume(
     except RuntimeError as error:
         raise ValueError(f"'{path}' is of another network: {' '.join(str(error).split())}") from None
     state = optimizer.state_dict()
-    count = sum(len(group["params"]) for group in state["param_groups"])
-    moments = {i: _under(tensors, f"optimizer.{i}.") for i in range(count)}
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    moments = {i: _under(tensors, f"optimizer.{i}.") for i in range(len(weights))}
+    for i, p in enumerate(weights):
+        for name, value in moments[i].items():
+            if value.ndim and value.shape != p.shape:
+                raise ValueError(
+                    f"'{path}' holds optimizer.{i}.{name} of shape {tuple(value.shape)}; expected {tuple(p.shape)}, "
+                    "as of its weights; start the run anew in another folder"
+                )
     state["state"] = {i: found for i, found in moments.items() if found}
     optimizer.load_state_dict(state)
     if scaler is not None and "scale" in meta:
         _set_scale(scaler, meta["scale"], path)
-    return int(meta["images_seen"]), int(meta["skipped"])
+    return seen, skipped
+
+
+def _count(text: str | None, name: str, path: Path) -> int:
+    if text is None or not re.fullmatch("[0-9]{1,18}", text):
+        said = "none" if text is None else repr(text[:20])
+        raise ValueError(
+            f"'{path}' should count {name}, and says {said}; expected a number; start the run anew in another folder"
+        )
+    return int(text)
 
 
 def _set_scale(scaler: torch.amp.GradScaler, text: str, path: Path) -> None:
