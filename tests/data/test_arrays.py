@@ -57,6 +57,23 @@ def test_floats_need_their_range(save):
         npz(save(x=IMAGES), range="0..1")
 
 
+def test_floats_of_another_byte_order_are_the_same(save):
+    values = np.random.default_rng(0).random((3, 8, 8, 1)).astype("<f4")
+    expected = npz(save(x=values), range="0..1")
+    expected = [(expected[i].image.clone(), expected.digest(i)) for i in range(3)]
+    found = npz(save(x=values.astype(">f4")), range="0..1")
+    for i, (image, digest) in enumerate(expected):
+        assert torch.equal(found[i].image, image) and found.digest(i) == digest
+
+
+def test_floats_wider_than_torch_has_are_refused(save):
+    if np.dtype(np.longdouble).itemsize == 8:
+        pytest.skip("long double is double here")
+    at = save(x=np.zeros((2, 8, 8, 1), np.longdouble))
+    with pytest.raises(ValueError, match="expected uint8, or float of at most 64 bits"):
+        npz(at, range="0..1")
+
+
 def test_keys(save):
     at = save(a=IMAGES, b=IMAGES, y=LABELS)
     with pytest.raises(ValueError, match="2 arrays could be the images"):

@@ -56,8 +56,8 @@ def _check_type(source: str, dtype: np.dtype[Any], span: Range | None) -> None:
         raise ValueError(
             f"{source}: holds {dtype}; expected its range to be said; set range to 0..1, -1..1 or 0..255"
         )
-    if dtype != np.uint8 and dtype.kind != "f":
-        raise ValueError(f"{source}: holds {dtype}; expected uint8 or float; convert it")
+    if dtype != np.uint8 and (dtype.kind != "f" or dtype.itemsize > 8):
+        raise ValueError(f"{source}: holds {dtype}; expected uint8, or float of at most 64 bits; convert it")
     if dtype == np.uint8 and span is not None:
         raise ValueError(f"{source}: holds uint8; expected floats where range is given; drop range={span}")
 

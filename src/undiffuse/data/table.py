@@ -14,6 +14,7 @@ from undiffuse.data.dataset import Item, Unusable, pixel_digest
 
 Layout = Literal["auto", "NHWC", "NCHW"]
 Range = Literal["0..1", "-1..1", "0..255"]
+LARGEST_LABEL = 10**6
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Table:
     def __getitem__(self, i: int, /) -> Item:
         if not 0 <= i < len(self):
             raise IndexError(i)
-        values = np.array(self.images[i])  # a copy: of a mapped file, only this image is read
+        values = self._values(i)
         image = torch.from_numpy(np.ascontiguousarray(values if self.first else np.moveaxis(values, 2, 0)))
         label = None if self.labels is None else int(self.labels[i])
         return Item(image if self.span is None else self._signed(image.float(), i), label)
@@ -55,7 +56,11 @@ class Table:
         return f"{self.source}#{i}"
 
     def digest(self, i: int, /) -> bytes:
-        return pixel_digest(torch.from_numpy(np.array(self.images[i])))
+        return pixel_digest(torch.from_numpy(self._values(i)))
+
+    def _values(self, i: int) -> NDArray[Any]:
+        """A copy in this machine's byte order: of a mapped file, only this image is read."""
+        return np.array(self.images[i], self.images.dtype.newbyteorder("="))
 
 
 def numbered(labels: Sequence[int] | NDArray[Any]) -> tuple[str, ...]:
@@ -87,8 +92,8 @@ def checked_labels(labels: NDArray[Any], count: int, source: str) -> NDArray[np.
             "each image; name another array"
         )
     flat = labels.reshape(-1)
-    if count and (int(flat.min()) < 0 or int(flat.max()) > 10**6):
+    if count and (int(flat.min()) < 0 or int(flat.max()) > LARGEST_LABEL):
         raise ValueError(
-            f"{source}: labels from {flat.min()} to {flat.max()}; expected 0 to 1000000; renumber them"
+            f"{source}: labels from {flat.min()} to {flat.max()}; expected 0 to {LARGEST_LABEL}; renumber them"
         )
     return flat.astype(np.int64)
