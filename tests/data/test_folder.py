@@ -1,5 +1,8 @@
 """Folders of images: what is found, what is refused, and the layouts of published sets."""
 
+import os
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +50,15 @@ def test_classes_by_folder(root):
         folder(root, classes=True)
 
 
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names of folders are always text there")
+def test_a_class_whose_name_is_no_text(root):
+    odd = root / os.fsdecode(b"c\xff")
+    odd.mkdir()
+    picture(odd / "1.png")
+    with pytest.raises(ValueError, match=r"the sub-folder 'c\\udcff' is no text in UTF-8; .* rename it"):
+        folder(root, classes=True)
+
+
 def test_list_gives_names_and_labels(root, tmp_path):
     at = tmp_path / "val.txt"
     at.write_text("b/2.png 7\na/0.png\t3\n\n")
@@ -54,6 +66,8 @@ def test_list_gives_names_and_labels(root, tmp_path):
     assert [(data.name(i), data[i].label) for i in range(2)] == [("b/2.png", 7), ("a/0.png", 3)]
     at.write_text("b/2.png\n")
     assert folder(root, list_file=at)[0].label is None
+    at.write_text("b/2.png\n", encoding="utf-8-sig")
+    assert folder(root, list_file=at).name(0) == "b/2.png"
 
 
 @pytest.mark.parametrize(
@@ -65,6 +79,7 @@ def test_list_gives_names_and_labels(root, tmp_path):
         ("C:\\x.png 1", "leads out of the data folder"),
         ("a/0.png 1\nb/2.png", "1 of 2 lines end in a label"),
         ("a/9.png 1", r"1 of 1 images .* missing \(a/9.png\)"),
+        ("a/0.png 1\nb/2.png 1000001", "line 2: the label 1000001; expected 0 to 1000000"),
         ("\n", "an empty list"),
     ],
 )

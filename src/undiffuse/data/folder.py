@@ -14,7 +14,7 @@ from pydantic import Field
 from undiffuse.data.dataset import Dataset, Item, Unusable
 from undiffuse.data.encoded import from_file
 from undiffuse.data.kept import kept
-from undiffuse.data.table import numbered
+from undiffuse.data.table import LARGEST_LABEL, numbered
 from undiffuse.registry import DATASETS
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy")
@@ -126,8 +126,18 @@ def classes_of(root: Path, names: Sequence[str]) -> tuple[list[int], tuple[str, 
         )
     firsts = [name.split("/", 1)[0] for name in names]
     known = tuple(sorted(set(firsts)))
+    if odd := [name for name in known if not _is_text(name)]:
+        raise ValueError(
+            f"{root}: the sub-folder {odd[0]!r} is no text in UTF-8; expected names of classes that weights can hold; "
+            "rename it"
+        )
     label = {name: i for i, name in enumerate(known)}
     return [label[name] for name in firsts], known
+
+
+def _is_text(name: str) -> bool:
+    """False for the bytes of a file system that are no UTF-8."""
+    return not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def read_list(path: Path) -> tuple[list[str], list[int] | None]:
@@ -141,6 +151,10 @@ def read_list(path: Path) -> tuple[list[str], list[int] | None]:
         if labelled := re.fullmatch(r"(.*\S)\s+([0-9]{1,9})", name):
             name = labelled[1]
             labels.append(int(labelled[2]))
+            if labels[-1] > LARGEST_LABEL:
+                raise ValueError(
+                    f"{path}, line {number}: the label {labels[-1]}; expected 0 to {LARGEST_LABEL}; renumber them"
+                )
         names.append(inside(name, f"{path}, line {number}"))
     if not names:
         raise ValueError(f"{path}: an empty list; expected lines of `name` or `name label`; fill it")
@@ -175,7 +189,7 @@ def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _LONGEST_LIST:
             raise ValueError(f"longer than {_LONGEST_LIST} bytes")
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # Windows begins a text with a mark
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path}: cannot be read ({error}); expected a list of names as UTF-8 text; check it"
