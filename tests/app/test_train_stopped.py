@@ -19,6 +19,7 @@ from undiffuse.app.train import run
 from undiffuse.app.train.folder import TextLog
 from undiffuse.checkpoints import load
 from undiffuse.config.train import read_train
+from undiffuse.training import Denoising
 
 
 def test_more_steps_later_and_no_other_change(place):
@@ -123,6 +124,21 @@ def test_steps_that_were_skipped_before_are_not_told_again(place):
     go("train.steps=8", resume=True)
     assert "skipped" not in Path("run/train.log").read_text()
     assert [row["skipped"] for row in rows("run/log.csv")] == ["0", "0", "3", "3"]
+
+
+def test_a_step_without_a_finite_loss_leaves_the_row_that_of_the_others(place, monkeypatch):
+    found, whole = [], Denoising.forward
+
+    def forward(self, *given):
+        losses = whole(self, *given)
+        if torch.is_grad_enabled():
+            found.append(losses.mean().item())
+        return losses * float("nan") if len(found) == 2 else losses
+
+    monkeypatch.setattr(Denoising, "forward", forward)
+    go("train.steps=3", "train.log_every=3")
+    row = rows("run/log.csv")[0]
+    assert float(row["loss"]) == pytest.approx((found[0] + found[2]) / 2, rel=1e-5) and row["skipped"] == "1"
 
 
 def test_what_is_no_run_is_not_gone_on_from(place):

@@ -1,6 +1,7 @@
 """What a run leaves in its folder as it goes: rows, pictures, weights, the state to resume from, the report."""
 
 import importlib.metadata
+import math
 import platform
 import time
 from collections.abc import Iterator
@@ -98,10 +99,11 @@ class Record:
         now, state = time.monotonic(), self.state
         if not self.losses:
             return
+        finite = [loss for loss in self.losses if math.isfinite(loss)]  # the others moved nothing
         row = {
             "images": state.images_seen,
             "step": self.step,
-            "loss": sum(self.losses) / len(self.losses),
+            "loss": sum(finite) / len(finite) if finite else float("nan"),
             "gradient_norm": state.gradient_norm,
             "rate": self.config.optimizer.rate
             * self.pieces.recipe.rate(state.images_seen - self.config.train.batch),
