@@ -52,7 +52,7 @@ def centre(x: Tensor, side: int) -> Tensor:
 
 def measured(x: Tensor, degrade: str | None, level: float, seed: int) -> Tensor:
     clean = x if degrade is None else build(degrade, tuple(x.shape)).to(x.dtype)(x[None])[0]
-    return clean + 2 * level * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+    return clean + 2 * level * torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
 
 
 def truths(family: str, number: int) -> Iterator[tuple[str, str | None, dict[str, float]]]:
