@@ -22,8 +22,8 @@ LEVEL = 0.95
 WIDEST = 0.7  # of the estimate: an interval wider than this tells nothing
 EVIDENCE = 8.0  # tempered log likelihood by which a disk or a motion must be better than none
 # ... and than another kind. Of ten photographs enlarged fourfold one looked like a motion by 16; disks and motions of
-# five pixels and more, in noise of 0.02, looked like what they were by 27 and more (three photographs). What comes of it
-# where the kind is left open: benchmarks/results/blind.md.
+# five pixels and more, in noise of 0.02, looked like what they were by 27 and more (three photographs). What comes of
+# it where the kind is left open: benchmarks/results/blind.md.
 OTHER = 20.0
 SIGNAL = 0.003  # share of the cells in which a picture must stand above its noise
 GIVEN, UNKNOWN = 0.1, 1.5  # deviation of log sigma^2: a level known to 5 %, and one that is not
