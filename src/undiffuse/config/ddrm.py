@@ -34,9 +34,10 @@ class DdrmConfig(Options):
     subset_end: Annotated[
         int, Said("One after the last picture, with --subset_start [all].", names=("--subset_end",))
     ] = -1
-    compat: Annotated[bool, Said("The authors' operators, steps and start, bug for bug; each is named.")] = (
-        False
-    )
+    compat: Annotated[
+        bool,
+        Said("The authors' operators, steps and start, bug for bug; each is named."),
+    ] = False
     prior: Annotated[str | None, Said("In place of the config's: a name or a file.")] = None
     classifier: Annotated[str | None, Said("In place of the config's: a name or a file.")] = None
     prior_options: PriorOptions = None

@@ -48,9 +48,10 @@ class DistilConfig(Options):
     ] = None
     steps: Annotated[Positive | None, Said("Training steps of each student.")] = None
     guidance: Annotated[Scale, Said("Guidance of the teacher's answers, which students have built in.")] = 1.0
-    truth: Annotated[Share, Said("Of sizes: share of the clean picture in the loss, beside the teacher.")] = (
-        0.0
-    )
+    truth: Annotated[
+        Share,
+        Said("Of sizes: share of the clean picture in the loss, beside the teacher."),
+    ] = 0.0
     tuning: Annotated[bool, Said("Of consistency: from the data alone, not the teacher's path.")] = False
     tasks: Annotated[
         tuple[str, ...], Terms, Said("Of restore: degradations to practise, such as sr4,deblur_gauss,inp.")

@@ -37,9 +37,10 @@ class EvaluateConfig(Options):
     size: Annotated[
         Annotated[int, pydantic.Field(ge=1, le=2048)] | None, Said("Side that a network of a file sees.")
     ] = None
-    range: Annotated[Literal["-1..1", "0..1", "0..255", "imagenet"] | None, Said("Values that it sees.")] = (
-        None
-    )
+    range: Annotated[
+        Literal["-1..1", "0..1", "0..255", "imagenet"] | None,
+        Said("Values that it sees."),
+    ] = None
     only: Annotated[str | None, Said("Samples with names such as '*_restored.png'.")] = None
     neighbours: Annotated[
         int, pydantic.Field(ge=1, le=1000), Said("Of precision, recall, density and coverage.")

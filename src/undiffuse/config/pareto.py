@@ -56,9 +56,10 @@ class ParetoConfig(Options):
         Terms,
         Said("Of samples: fid, kid. [kid,fid]"),
     ] = None
-    features: Annotated[str, Said("As of `undiffuse evaluate`; auto: inception if its weights are here.")] = (
-        "auto"  # else pca:64 or pixels:8
-    )
+    features: Annotated[  # else pca:64 or pixels:8
+        str,
+        Said("As of `undiffuse evaluate`; auto: inception if its weights are here."),
+    ] = "auto"
     weights: Annotated[Path | None, Said("Of these features.")] = None
     data: Annotated[
         tuple[str, ...],

@@ -40,9 +40,10 @@ class RestoreConfig(Options):
         Level | Literal["auto"] | None,
         Said("Noise level, white - black = 1; or auto (default with --measured)."),
     ] = None
-    blind: Annotated[bool, Said("Estimate the blur: blur of any kind, or blur:gaussian, :disk, :motion.")] = (
-        False
-    )
+    blind: Annotated[
+        bool,
+        Said("Estimate the blur: blur of any kind, or blur:gaussian, :disk, :motion."),
+    ] = False
     reference: Annotated[
         Path | None, Said("Clean picture (or folder of them) to compare with, for --measured.")
     ] = None

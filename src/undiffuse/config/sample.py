@@ -67,9 +67,10 @@ class SampleConfig(Options):
     size: Annotated[str | None, Said("HxW [what the prior was trained on].")] = None
     low_res: Annotated[Path | None, Said("Picture to enlarge, for super-resolution priors.")] = None
     noise: Annotated[Level, Said("Noise of that picture, white - black = 1.")] = 0.0
-    start: Annotated[Path | None, Said("Picture to begin at, with noise added.", group=START)] = (
-        None  # SDEdit
-    )
+    start: Annotated[  # SDEdit
+        Path | None,
+        Said("Picture to begin at, with noise added.", group=START),
+    ] = None
     strength: Annotated[
         Annotated[float, pydantic.Field(ge=0.01, le=1)] | None,
         Said("Of that noise: 1 leaves nothing of the picture. [0.5]", group=START),

@@ -65,9 +65,10 @@ class ObjectiveConfig(Options):
         None  # mean and deviation of ln sigma; None: the schedule's levels
     )
     learned_variance: bool = False
-    bound_weight: Annotated[float, pydantic.Field(ge=0)] = (
-        1e-3  # of the variational bound, for learned_variance
-    )
+    bound_weight: Annotated[  # of the variational bound, for learned_variance
+        float,
+        pydantic.Field(ge=0),
+    ] = 1e-3
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> "ObjectiveConfig":
@@ -146,9 +147,10 @@ class DistilConfig(Options):
     sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]  # of the teacher's weights
     share: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0  # of the first teacher's parameters
     guidance: Annotated[float, pydantic.Field(ge=0, le=100)] = 1.0  # of the teacher's answers
-    truth: Annotated[float, pydantic.Field(ge=0, le=1)] = (
-        0.0  # of match: share of the clean image in the loss
-    )
+    truth: Annotated[  # of match: share of the clean image in the loss
+        float,
+        pydantic.Field(ge=0, le=1),
+    ] = 0.0
     sigmas: tuple[Annotated[float, pydantic.Field(gt=0)], ...] | None = (
         None  # levels to step on, without the 0: of progressive the teacher's, of consistency the student's
     )

@@ -22,9 +22,10 @@ class AttentionConfig(AnalyseConfig):
     ] = ()
     levels: Annotated[int, pydantic.Field(ge=2, le=20), Said("Noise levels that are shown.")] = 6
     layers: Annotated[Shown, Said("Layers that are shown, evenly over the network.")] = 6
-    layer: Annotated[str | None, Said("Layer whose heads are shown one by one. [the last of the finest]")] = (
-        None
-    )
+    layer: Annotated[
+        str | None,
+        Said("Layer whose heads are shown one by one. [the last of the finest]"),
+    ] = None
     n: Annotated[
         int, pydantic.Field(ge=1, le=10_000), Said("Pictures; the first one is shown.", names=("--n", "-n"))
     ] = 4

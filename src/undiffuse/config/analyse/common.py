@@ -35,9 +35,11 @@ class AnalyseConfig(ReportConfig):
     guidance: Annotated[Scale, Said("Towards the class; 1 = the conditional prior.")] = 1.0  # of all priors
     size: Size = None
     seed: Seed = 0
-    steps: Annotated[int, pydantic.Field(ge=2, le=10_000), Said("Noise levels, the same for all priors.")] = (
-        50
-    )
+    steps: Annotated[
+        int,
+        pydantic.Field(ge=2, le=10_000),
+        Said("Noise levels, the same for all priors."),
+    ] = 50
     sampler: Annotated[str, Said("Sampler, name:key=value,...; see `undiffuse samplers`.")] = "ddim"
     prior_options: PriorOptions = None
     precision: OfNetwork = "fp32"

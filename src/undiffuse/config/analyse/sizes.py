@@ -38,9 +38,10 @@ class SizesConfig(AnalyseConfig):
         Said("Clean pictures: a folder, or what --source reads. [what the teacher's run held out]"),
     ] = None
     source: Annotated[str | None, Said("Dataset, such as idx:split=test. [folder]")] = None
-    features: Annotated[str, Said("Of samples and data: pixels:8, inception, dinov2, or a file.")] = (
-        "pixels:8"
-    )
+    features: Annotated[
+        str,
+        Said("Of samples and data: pixels:8, inception, dinov2, or a file."),
+    ] = "pixels:8"
     repeats: Annotated[int, pydantic.Field(ge=1, le=1000), Said("Calls that are timed.")] = 5
     n: Annotated[  # their halves are compared
         int, pydantic.Field(ge=4, le=100_000), Said("Pictures of each prior.", names=("--n", "-n"))

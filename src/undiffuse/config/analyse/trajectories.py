@@ -26,9 +26,10 @@ class TrajectoriesConfig(AnalyseConfig):
         Literal["estimates", "states"], Said("What is embedded: estimates of the picture, or states.")
     ] = "estimates"
     dims: Annotated[tuple[Dims, ...], pydantic.Field(min_length=1), Words, Said("2, 3 or 2,3.")] = (2, 3)
-    frame: Annotated[Path | None, Said("Frame of the PCA, from an earlier report. [of the first prior]")] = (
-        None
-    )
+    frame: Annotated[
+        Path | None,
+        Said("Frame of the PCA, from an earlier report. [of the first prior]"),
+    ] = None
     stored: Annotated[Path | None, Said("Trajectories of an earlier report, which come first.")] = None
     store: Annotated[bool, Said("Keep the trajectories.")] = True
 
