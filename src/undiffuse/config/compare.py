@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import pydantic
 
 from undiffuse.config.said import (
+    PRIOR,
     Batch,
     Count,
     Device,
@@ -23,7 +24,7 @@ from undiffuse.options import Options
 class Asked(Options):
     """Which prior, for which class, on which machine."""
 
-    prior: Annotated[str, Said("Run's folder, file of weights, or name of a prior.", argument=True)]
+    prior: Annotated[str, PRIOR]
     label: Annotated[str | None, Said("Class by name or number; several: 3,5. [all]")] = None
     size: Annotated[str | None, Said("HxW [what the prior was trained on].")] = None
     seed: Annotated[int, Said("Of the noise, as in `undiffuse sample`.")] = 0

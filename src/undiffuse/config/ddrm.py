@@ -6,10 +6,8 @@ from typing import Annotated, Any
 
 import pydantic
 
-from undiffuse.config.said import Device, Level, OfNetwork, PriorOptions, Said
+from undiffuse.config.said import Device, Level, OfNetwork, PriorOptions, Said, Share
 from undiffuse.options import Options
-
-Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 
 
 class DdrmConfig(Options):

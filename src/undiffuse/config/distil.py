@@ -5,12 +5,11 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.config.said import Numbers, Said, Scale, Terms
+from undiffuse.config.said import Numbers, Said, Scale, Share, Terms
 from undiffuse.config.train import Positive
 from undiffuse.options import Options
 
 Steps = Annotated[int, pydantic.Field(ge=1, le=10_000)]  # of sampling: twice as many fit in a configuration
-Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 PRACTICE = ("dpir_wiener", 0.1)  # algorithm and noise, unless said
 FIRST = 64  # steps that halving begins at, unless said, or more
 COST = {

@@ -15,6 +15,7 @@ from undiffuse.config.said import (
     PriorOptions,
     Said,
     Scale,
+    Share,
     Words,
 )
 from undiffuse.options import Options
@@ -22,7 +23,6 @@ from undiffuse.options import Options
 Kind = Literal[
     "restored", "degraded", "original", "deviation", "q05", "q50", "q95", "draws", "y", "sheet", "record"
 ]  # of files
-Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 DRAWS = 8  # of a posterior
 TOGETHER = ("noise", "goal", "draws")  # settings whose defaults depend on what else is said
 

@@ -13,6 +13,7 @@ import pydantic
 from undiffuse.options import Options, Precision
 
 Count = Annotated[int, pydantic.Field(ge=1, le=100_000)]
+Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 Scale = Annotated[float, pydantic.Field(ge=0, le=100)]  # of guidance
 Level = Annotated[float, pydantic.Field(ge=0, le=10)]  # of noise, white - black = 1
 
@@ -126,6 +127,7 @@ Numbers = pydantic.WrapValidator(numbers)
 AtOnce = Annotated[Count | Literal["auto"], read(at_once)]  # of a batch
 
 # Settings that many commands share.
+PRIOR = Said("Run's folder, file of weights, or name of a prior.", argument=True)
 OPTIONS = Said(
     "What a file from outside does not tell, such as heads=4,schedule=linear; see docs/checkpoints.md."
 )

@@ -5,12 +5,22 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from undiffuse.config.said import AtOnce, Device, Level, OfNetwork, PriorOptions, Said, Scale, read
+from undiffuse.config.said import (
+    PRIOR,
+    AtOnce,
+    Device,
+    Level,
+    OfNetwork,
+    PriorOptions,
+    Said,
+    Scale,
+    Share,
+    read,
+)
 from undiffuse.options import Options
 
 BETWEEN = 8  # pictures of an interpolation
 Sigma = Annotated[float, pydantic.Field(ge=0)]  # in [-1, 1] units
-Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 LARGEST = 2**63
 Seed = Annotated[int, pydantic.Field(ge=0, lt=LARGEST)]
 START, GUIDANCE, STEPS, FILES = "Start", "Guidance", "Steps", "Files"  # groups of the help
@@ -49,7 +59,7 @@ def two_ends(text: str) -> tuple[str, str]:
 class SampleConfig(Options):
     """Everything that decides what `undiffuse sample` draws."""
 
-    prior: Annotated[str, Said("Run's folder, file of weights, or name of a prior.", argument=True)]
+    prior: Annotated[str, PRIOR]
     n: Annotated[
         int,
         pydantic.Field(ge=1, le=1_000_000),

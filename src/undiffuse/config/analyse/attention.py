@@ -4,8 +4,8 @@ from typing import Annotated
 
 import pydantic
 
-from undiffuse.config.analyse.common import PRIOR, AnalyseConfig
-from undiffuse.config.said import Said, Words
+from undiffuse.config.analyse.common import AnalyseConfig
+from undiffuse.config.said import PRIOR, Said, Words
 
 Pixel = Annotated[str, pydantic.Field(pattern=r"^[0-9]{1,5}:[0-9]{1,5}$")]  # row and column, from 0
 Shown = Annotated[int, pydantic.Field(ge=1, le=20)]

@@ -8,7 +8,6 @@ import pydantic
 from undiffuse.config.said import Batch, Device, OfNetwork, Plugins, PriorOptions, Said, Scale
 from undiffuse.options import Options
 
-PRIOR = Said("Run's folder, file of weights, or name of a prior.", argument=True)
 PRIORS = Said("Runs' folders, files of weights, or names of priors.", argument=True)
 Seed = Annotated[int, Said("Of the noise, as in `undiffuse sample`.")]
 Size = Annotated[str | None, Said("HxW [what the first prior was trained on].")]

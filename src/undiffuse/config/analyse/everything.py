@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.config.analyse.common import PRIOR, AnalyseConfig
+from undiffuse.config.analyse.common import AnalyseConfig
 from undiffuse.config.analyse.trajectories import Way
-from undiffuse.config.said import Said, Words, WordsOrNone
+from undiffuse.config.said import PRIOR, Said, Words, WordsOrNone
 
 Part = Literal["trajectories", "guidance", "sizes", "noise", "attention", "restore", "determinism"]
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.config.analyse.common import PRIOR, AnalyseConfig
-from undiffuse.config.said import Said, Words, WordsOrNone
+from undiffuse.config.analyse.common import AnalyseConfig
+from undiffuse.config.said import PRIOR, Said, Words, WordsOrNone
 
 Way = Literal["pca", "tsne", "umap"]
 Dims = Annotated[int, pydantic.Field(ge=2, le=3)]
