@@ -41,7 +41,7 @@ GIVEN = [
         data=("a", "b/*.png"), tasks=("inp:random,missing=0.5", "deno"), algorithms=("dpir@5:lam=0.2,zeta=1", "ddrm"),
         baselines=("none",), noise=(0.1, 1e-7), report=True, size=64,
     ),
-    TuneConfig(task="sr4", data=("a",), noise=0.05, rounds=2, out=Path("x y.yaml")),
+    TuneConfig(task="sr4", data=("a",), rounds=2, out=Path("x y.yaml"), plugins=(Path("one.py"),)),
     CompareConfig(prior="p", samplers=("ddim:eta=1,grid=leading:50", "heun:9"), presets=(5, 10), clip=True, n=2),
     LikelihoodConfig(prior="p", data="d", trace="exact", dequantise="unit", bound=True, probes=2),
     ConvertConfig(file="a.ckpt", out=Path("b"), to="diffusers", precision="bf16"),

@@ -37,6 +37,18 @@ def test_more_steps_later_and_no_other_change(place):
     assert [int(row["step"]) for row in rows("run/log.csv")] == [2, 4, 6, 8, 10, 12, 14, 16]
 
 
+def test_options_that_are_younger_than_the_run_have_their_defaults(place):
+    go()
+    stored, line = Path("run/config.yaml"), "  keep_every: null\n"
+    assert line in stored.read_text()
+    stored.write_text(stored.read_text().replace(line, ""))
+    go("train.steps=16", resume=True)
+    assert load("run").facts["steps"] == 16
+    stored.write_text(stored.read_text() + "gone: 1\n")
+    with pytest.raises(ValueError, match=r"other settings \(gone: 1 -> None\)"):
+        go("train.steps=20", resume=True)
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_at_random_moments_it_ends_the_same(place, processes):
     """SIGKILL, three times, at moments drawn anew each time; then to the end. Weights and tables are the same."""

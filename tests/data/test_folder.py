@@ -107,6 +107,15 @@ def test_damaged_image_is_unusable(root):
         folder(root)[0]
 
 
+def test_a_pipe_is_unusable_and_is_not_waited_for(root):
+    os.mkfifo(root / "a" / "pipe.png")
+    data = folder(root)
+    (at,) = [i for i in range(len(data)) if data.name(i) == "a/pipe.png"]
+    for asked in (data.digest, data.__getitem__):
+        with pytest.raises(Unusable, match="is not a regular file"):
+            asked(at)
+
+
 def test_kept_in_memory_within_its_budget(root):
     data = folder(root, keep_mb=1)
     first = data[0].image

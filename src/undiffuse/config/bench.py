@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from undiffuse.config.said import Count, Device, Level, Numbers, OfNetwork, PriorOptions, Said, Terms
+from undiffuse.config.said import (
+    Count,
+    Device,
+    Level,
+    Numbers,
+    OfNetwork,
+    Plugins,
+    PriorOptions,
+    Said,
+    Terms,
+)
 from undiffuse.options import Options
 
 Side = Annotated[int, pydantic.Field(ge=8, le=10_000), Said("Side of the centre crop.")]
@@ -78,6 +88,7 @@ class TuneConfig(Options):
     out: Annotated[Path, Said("The preset; what was tried is kept beside it.")] = Path("preset.yaml")
     seed: Seed = 0
     device: Device = "auto"
+    plugins: Plugins = ()  # that were loaded: the preset names the command that made it
 
 
 def split_calls(term: str) -> tuple[str, int | None, float | None]:

@@ -44,6 +44,8 @@ class Files:
 
     def digest(self, i: int, /) -> bytes:
         path = self.root / self.names[i]
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise Unusable(f"{path}: is not a regular file; expected an image; remove it")
         try:
             with open(path, "rb") as file:
                 return hashlib.file_digest(file, "sha256").digest()

@@ -21,10 +21,6 @@ LEFT, FEWEST_CELLS = 0.2, 200  # of a JPEG's coefficients of a frequency, and of
 LEVEL = 0.95
 WIDEST = 0.7  # of the estimate: an interval wider than this tells nothing
 EVIDENCE = 8.0  # tempered log likelihood by which a disk or a motion must be better than none
-# ... and than another kind. Of ten photographs enlarged fourfold one looked like a motion by 16; disks and motions of
-# five pixels and more, in noise of 0.02, looked like what they were by 27 and more (three photographs). What comes of
-# it where the kind is left open: benchmarks/results/blind.md.
-OTHER = 20.0
 SIGNAL = 0.003  # share of the cells in which a picture must stand above its noise
 GIVEN, UNKNOWN = 0.1, 1.5  # deviation of log sigma^2: a level known to 5 %, and one that is not
 
@@ -59,8 +55,8 @@ def estimate_blur(
 ) -> BlurEstimate:
     """The blur under which the power spectrum of y (C, H, W) is that of a blurred photograph.
 
-    Of `family`; None: of the family that explains the picture best and is certain, a Gaussian unless a disk or a
-    motion has a tempered log likelihood that is better by 20, as photographs have rings and directions of their own.
+    Of `family`; None: of the family that explains the picture best and is certain, a Gaussian unless a disk has a
+    tempered log likelihood that is better by 4, or a motion by 20, as photographs have directions of their own.
 
     Stationary Gaussian model: y ~ N(0, A S A^T + sigma^2 I), so that the power at f is S(f) |k^(f)|^2 + sigma^2.
     S has a shape of its own for each picture, with a prior fitted to photographs; it and sigma are maximised
@@ -96,7 +92,7 @@ def estimate_blur(
         return next((estimates[name] for name in ranked if estimates[name].certain), estimates[ranked[0]])
     own, best = estimates[family], ranked[0]
     ahead, sure = likely[best] - likely[family], estimates[best].certain
-    needed = 0.0 if best == "gaussian" else OTHER * KINDS[best].temper
+    needed = KINDS[best].ahead * KINDS[best].temper
     if ahead <= needed or not (sure or (best == "gaussian" and own.certain)):
         return own
     reason = f"{KINDS[best].called} explains the picture better than {KINDS[family].called}"
@@ -105,9 +101,8 @@ def estimate_blur(
 
 def _ranked(likely: dict[Family, float]) -> list[Family]:
     """Families by log likelihood, best first: those that are better than a Gaussian by far, then that."""
-    far: list[Family] = [
-        name for name in likely if likely[name] - likely["gaussian"] > OTHER * KINDS[name].temper
-    ]
+    lead = {name: (likely[name] - likely["gaussian"]) / kind.temper for name, kind in KINDS.items()}
+    far: list[Family] = [name for name, kind in KINDS.items() if lead[name] > kind.ahead]
     far.sort(key=lambda name: -likely[name])
     return [*far, "gaussian"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from undiffuse.app.series import complete_lines
 from undiffuse.config import TrainConfig
-from undiffuse.config.train import changed, read_yaml, write_yaml
+from undiffuse.config.train import changed, checked_train, read_yaml, write_yaml
 from undiffuse.core.images import replace_file
 
 CONFIG, RESUME, PRIOR = "config.yaml", "resume.safetensors", "prior.safetensors"
@@ -95,7 +95,7 @@ def take(folder: Path, config: TrainConfig, resume: bool) -> Iterator[None]:
         # A student begins with the student before it, wherever their folder lies by now.
         may_change = MAY_CHANGE if config.distil is None else (*MAY_CHANGE, "train.start")
         free = tuple(f"{name}:" for name in may_change)
-        found = changed(read_yaml(stored), config.model_dump(mode="json"))
+        found = changed(_stored(stored), config.model_dump(mode="json"))
         differences = [line for line in found if not line.startswith(free)]
         if differences:
             raise ValueError(
@@ -120,6 +120,15 @@ def take(folder: Path, config: TrainConfig, resume: bool) -> Iterator[None]:
     finally:
         if handle is not None:
             os.close(handle)
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """What was asked, with today's defaults for options that are younger than the run."""
+    tree = read_yaml(path)
+    try:
+        return checked_train(tree, (), f"'{path}'").model_dump(mode="json")
+    except ValueError:  # holds what no run is asked for any more: told as a difference
+        return tree
 
 
 def keep_config(folder: Path, config: TrainConfig) -> None:
