@@ -5,13 +5,13 @@
 
 Trains the student itself, by `torchrun --nproc-per-node 2 -m undiffuse distil RUN --method progressive --to-steps 4
 --from-steps 8 --guidance 2` (goes on where it was stopped; nothing is trained if it is there), and takes the minutes
-of that, which are to be under 30 on two cores. Then
-the recogniser of benchmarks/fashion_mnist.py, trained on real images, is shown samples of every class from the same
-noise: of the teacher with and without guidance at 16, 8 and 4 steps of DDIM and of DPM-Solver++(2M), and of each
-student on its own steps. A student answers with the guidance built in: one network call a step, where the guided
-teacher needs two. Twenty-five times as many more, from the same noise, of the student and of the teacher at as many
-calls as the steps that it was made from, with both samplers, give the differences with their 95 % intervals. Writes
-benchmarks/results/distil.json and the table that it prints (.md).
+of that, which are to be under 30 on two cores. Then the recogniser of benchmarks/fashion_mnist.py, trained on real
+images, is shown samples of every class from the same noise: of the teacher with and without guidance at 16, 8 and 4
+steps of DDIM and of DPM-Solver++(2M), on the levels that `undiffuse sample` takes, and of each student on its own
+steps; and of the teacher's 8 guided steps of DDIM on levels that end at 0.01 in place of 0.002. A student answers with
+the guidance built in: one network call a step, where the guided teacher needs two. Twenty-five times as many more,
+from the same noise, of the student and of the teacher at as many calls as the steps that it was made from give the
+differences with their 95 % intervals. Writes benchmarks/results/distil.json and the table that it prints (.md).
 """
 
 import argparse
@@ -30,6 +30,8 @@ import torch
 from fashion_mnist import DATA, LOWEST, NAMES, NEEDED, Labelled, Recogniser, look, measured, real, recogniser
 from torch import Tensor
 
+from undiffuse.app.distil.plan import HIGHEST
+from undiffuse.app.priors import levels, open_prior
 from undiffuse.checkpoints import load
 from undiffuse.core.grids import karras
 from undiffuse.core.loop import last, sample
@@ -89,12 +91,15 @@ def cpu() -> float:
 
 def contenders(given: argparse.Namespace) -> list[tuple[str, str, Tensor, float, Path]]:
     """(name, sampler, levels, guidance, prior): the teacher's, then the students'."""
-    top, low = load(given.run).prior.sigma_range[1], LOWEST
+    opened = open_prior(str(given.run))
     found: list[tuple[str, str, Tensor, float, Path]] = []
     for scale in (given.guidance, 1.0):
         for sampler in ("ddim", "dpmpp_2m"):
             for steps in (*STEPS, FEWEST):
-                found.append(("teacher", sampler, karras(steps, low, top), scale, given.run))
+                sigmas = levels(opened, (1, 28, 28), steps, HIGHEST)
+                found.append(("teacher", sampler, sigmas, scale, given.run))
+    later = karras(BEGUN, LOWEST, found[0][2][0].item())
+    found.append((f"teacher, last level {LOWEST:g}", "ddim", later, given.guidance, given.run))
     for steps in (n for n in STEPS if n < BEGUN):
         path = given.out / f"progressive_{steps}"
         made_for = load(path).config.made_for
@@ -119,11 +124,11 @@ def paired(net: Recogniser, some: list[tuple[Any, ...]], given: argparse.Namespa
             found.append((look(net, samples.x)[1] == samples.labels).double())
     *teachers, student = (torch.cat(found) for found in right)
     against: list[dict[str, Any]] = []
-    for (_, sampler, *_), teacher in zip(some[:-1], teachers, strict=True):
+    for (name, sampler, *_), teacher in zip(some[:-1], teachers, strict=True):
         apart = student - teacher
         half = 1.96 * apart.std().item() / len(apart) ** 0.5
         told = {"teacher": teacher.mean().item(), "difference": apart.mean().item(), "half": half}
-        against.append({"sampler": sampler, **told})
+        against.append({"name": name, "sampler": sampler, **told})
     return {"samples": len(student), "student": student.mean().item(), "against": against}
 
 
@@ -151,7 +156,7 @@ def table(result: dict[str, Any]) -> str:
         )
     more = result["paired"]
     others = "; ".join(
-        f"the teacher's {BEGUN} guided steps of {one['sampler']} {one['teacher']:.4f}, difference "
+        f"{one['name']}, {BEGUN} guided steps of {one['sampler']}, {one['teacher']:.4f}, difference "
         f"{one['difference']:+.4f} +- {one['half']:.4f} (95 %)"
         for one in more["against"]
     )
@@ -190,13 +195,13 @@ def main() -> None:
         samples = drawn(load(path).prior, sigmas, sampler, scale, given.count, given.seed)
         found, steps = measured(net, samples, test), len(sigmas) - 1
         found.pop("classes")
-        built_in = "built in" if name != "teacher" else f"{scale:g}"
+        built_in = "built in" if name.startswith("student") else f"{scale:g}"
         row = {"prior": name, "sampler": sampler, "steps": steps, "guidance": built_in}
         row["calls"] = steps * (1 if scale == 1 else 2)
         result["rows"].append(row | found | {"distance": round(distance(net, samples, test), 2)})
         print(row, round(found["recognised"], 3), flush=True)
     every = contenders(given)
-    as_many = [one for one in every if one[0] == "teacher" and len(one[2]) == BEGUN + 1 and one[3] != 1]
+    as_many = [one for one in every[:-1] if len(one[2]) == BEGUN + 1 and one[3] != 1]
     result["paired"] = paired(net, [*as_many, every[-1]], given)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     given.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -4,9 +4,10 @@
 
 DDPM's CIFAR-10 network at 50 calls of DDIM and guided-diffusion's of 256 x 256 (without classes) at 20, with seeded
 weights, as `undiffuse sample` draws: fp32 or bf16 (`--precision`), `compiled` by torch (`--compile`).
-FLOP are those of convolutions, products of matrices and attention. The peak is what a product of two large matrices
-of the same type reaches on the same machine, at best; fewer --steps tell the same share sooner. Writes
-benchmarks/results/peak.json, and beside it the table that it prints; rows of other devices, cases and modes stay.
+FLOP are those of convolutions, products of matrices and attention. The peak, of CUDA, is what a product of two large
+matrices of the same type reaches on the same device, at best; a CPU's convolutions are quicker than its products.
+Fewer --steps tell the same share sooner. Writes benchmarks/results/peak.json, and beside it the table that it prints;
+rows of other devices, cases and modes stay.
 """
 
 import argparse
@@ -108,13 +109,14 @@ def measure(
         raise RuntimeError(f"{name}, {mode}: the pictures are not finite")
     seconds = [timed(draw, device.type) for _ in range(repeats)]
     each = median(seconds)
-    done, peak = flop * batch * calls / each, peak_flops(mode, device.type)
+    done = flop * batch * calls / each
+    share = done / peak_flops(mode) if device.type == "cuda" else None
     called = (
         torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} thread(s)"
     )
     row = dict(zip(KEY, (called, name, batch, calls, mode), strict=True))
     told = {"gflop a call": flop / 1e9, "images_per_s": batch / each, "tflop_per_s": done / 1e12}
-    return {**row, **told, "share": done / peak, "peak_mib": memory(device.type), "seconds": seconds}
+    return {**row, **told, "share": share, "peak_mib": memory(device.type), "seconds": seconds}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -126,7 +128,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         text.append(
             f"| {row['device']} | {row['case']} | {row['batch']} | {row['steps']} | {row['mode']} "
             f"| {row['gflop a call']:.4g} | {row['images_per_s']:.3g} | {row['tflop_per_s']:.3g} "
-            f"| {row['share']:.0%} | {row['peak_mib']:.0f} |"
+            f"| {'' if row['share'] is None else format(row['share'], '.0%')} | {row['peak_mib']:.0f} |"
         )
     return "\n".join(text)
 

@@ -39,7 +39,7 @@ def test_more_steps_later_and_no_other_change(place):
 
 def test_options_that_are_younger_than_the_run_have_their_defaults(place):
     go()
-    stored, line = Path("run/config.yaml"), "  keep_every: null\n"
+    stored, line = Path("run/config.yaml"), "  bound_weight: 0.001\n"
     assert line in stored.read_text()
     stored.write_text(stored.read_text().replace(line, ""))
     go("train.steps=16", resume=True)
