@@ -73,6 +73,18 @@ def test_validation_is_of_every_class(place):
     assert len(held.clean) == 4 and set(held.labels.tolist()) == {0, 1}
 
 
+@pytest.mark.parametrize("crop", ["random", "textured"])
+def test_validation_is_of_crops_as_large_as_those_trained_on(place, crop):
+    """Shrunk pictures would be sharper than what is learned: of stripes a pixel wide nothing would be left."""
+    stripes = np.zeros((60, 24, 24, 3), np.uint8)
+    stripes[:, ::2] = 255
+    np.savez("data.npz", images=stripes, labels=np.arange(60) % 2)
+    settings = [f"data.crop={crop}", "data.split_by=name"]
+    first, again = (build(read_train(Path("tiny.yaml"), settings)).target.held.clean for _ in range(2))
+    assert first.shape[1:] == (3, 8, 8) and set(first.unique().tolist()) == {-1.0, 1.0}
+    assert torch.equal(first, again)
+
+
 def test_bands_are_of_levels_that_the_model_knows():
     assert edges(0.002, 80.0) == [0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 80.0]
     assert edges(0.16, 20.0) == [0.16, 0.3, 1.0, 3.0, 10.0, 20.0]

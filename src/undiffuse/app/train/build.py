@@ -124,12 +124,9 @@ def _mark(training: Subset, held_out: Subset, classes: tuple[str, ...] | None) -
 def _held(config: TrainConfig, held_out: Subset, left_out: Skips) -> Held:
     # Not the first ones: of a folder of classes these are all of one.
     chosen = evenly(len(held_out), config.train.validate_images)
-    plain = prepare(
-        config.data.size,
-        window=config.data.window,
-        shorter=config.data.shorter,
-        crop="none" if config.data.crop == "none" else "centre",
-    )
+    d = config.data
+    crop = "random" if d.crop == "textured" else d.crop  # of the size that training sees; the same each time
+    plain = prepare(d.size, window=d.window, shorter=d.shorter, crop=crop)
     batch = collate(held_out, plain, chosen, seed=config.train.seed, skips=left_out)
     return Held(batch.x, batch.labels if config.conditioning.classes else None, config.train.seed)
 
