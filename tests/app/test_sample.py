@@ -284,6 +284,20 @@ def test_pictures_of_others(undiffuse, photos, tmp_path):
     assert (tmp_path / "00001.png").read_bytes() == before
 
 
+def test_a_picture_that_another_took_the_place_of(undiffuse, photos):
+    arguments = ["sample", photos, "--n", 3, "--steps", 2, "--npz"]
+    assert undiffuse(*arguments).code == 0
+    place = photos / "samples"
+    packed = (place / "samples.npz").read_bytes()
+    for other in (photograph(4, 4), photograph(8, 8)[:1]):
+        write(other, place / "00001.png")
+        done = undiffuse(*arguments)
+        assert done.code == 2 and "00001.png' is " in done.err and "3x8x8 was drawn there" in done.err
+        assert (place / "samples.npz").read_bytes() == packed
+    (place / "00001.png").unlink()
+    assert "1 drawn" in undiffuse(*arguments).out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
