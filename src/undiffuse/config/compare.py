@@ -70,6 +70,10 @@ class CompareConfig(Asked):
             raise ValueError("presets are chosen by the distance to the fine solution; give --fine 200")
         if self.fine == 1:
             raise ValueError("a fine solution of 1 step; expected 2 or more, or 0 for none")
+        if self.fid is None and (self.weights is not None or self.features != "inception"):
+            raise ValueError("--features and --weights are of --fid REFERENCE; give it, or leave them out")
+        if self.fid is not None and self.n < 2:
+            raise ValueError(f"{self.n} picture with --fid, which takes 2 or more; give --n 2000")
         return self
 
 
