@@ -96,6 +96,14 @@ class LikelihoodConfig(Asked):
     label: Annotated[str | None, Said("Class of all pictures. [the data's]")] = None
     seed: Annotated[int, Said("Of probes and dequantisation.")] = 0
 
+    @pydantic.model_validator(mode="after")
+    def _belongs_together(self) -> "LikelihoodConfig":
+        if self.trace == "exact" and self.probes != 1:
+            raise ValueError(
+                f"--probes {self.probes} with --trace exact, which takes none; leave one of them out"
+            )
+        return self
+
 
 def split_sampler(text: str) -> tuple[str, str | None, int]:
     """`ddim:50`, `ddim@50`, `ddim:eta=1:50` or `ddim:grid=leading:50` -> the term, its grid, its steps."""
