@@ -14,7 +14,7 @@ from undiffuse.app.sample.plan import plan
 from undiffuse.app.sample.preset import read_presets
 from undiffuse.config import SampleConfig
 from undiffuse.config.compare import CompareConfig, split_sampler
-from undiffuse.core.images import read
+from undiffuse.core.images import read, write
 from undiffuse.priors import photo_gaussian
 
 
@@ -200,10 +200,19 @@ def test_terms(text, expected):
         (["--presets", "five"], "--presets five: expected a whole number"),
         (["--fine", "1"], "fine solution of 1 step"),
         (["--fid", "nowhere"], "nowhere"),
+        (["--fid", "there", "--n", "1"], "1 picture with --fid, which takes 2 or more"),
+        (["--fid", "there", "--features", "pixels:400"], "expected pixels:1 to pixels:64"),
+        (["--fid", "there", "--features", "pca:3"], "pca:3 needs more than 3 pictures of reference, not 2"),
+        (["--features", "pixels:4"], "are of --fid REFERENCE"),
+        (["--weights", "a.pth"], "are of --fid REFERENCE"),
     ],
 )
-def test_refused_before_anything_is_drawn(undiffuse, tmp_path, arguments, said):
+def test_refused_before_anything_is_drawn(undiffuse, tmp_path, monkeypatch, arguments, said):
     file = stored(tmp_path / "p.safetensors", CLASSES)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    for name in ("0.png", "1.png"):
+        write(torch.zeros(3, 8, 8), tmp_path / "there" / name)
     done = undiffuse("compare", file, *arguments, "--out", tmp_path / "o")
     assert done.code == 2 and said in done.err and done.err.count("error:") == 1
     assert not (tmp_path / "o").exists()

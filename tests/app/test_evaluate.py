@@ -99,6 +99,12 @@ def test_too_few_pictures_are_refused_before_features_are_computed(sets):
         ValueError, match=r"'.*ours' holds 14 picture.*prdc with --neighbours 20 needs at least 21"
     ):
         evaluated(place / "ours", place / "theirs", features="pixels:1", neighbours=20, out=place / "out")
+    with pytest.raises(ValueError, match="--pairs 10 with --neighbours 10; .* give --pairs 11 or more"):
+        evaluated(
+            place / "ours", place / "theirs", features="pixels", neighbours=10, pairs=10, out=place / "out"
+        )
+    with pytest.raises(ValueError, match="more than 20 pictures"):
+        evaluated(place / "ours", place / "theirs", features="pca:20", out=place / "out")
     assert not (place / "out").exists()
 
 
@@ -232,8 +238,6 @@ def test_principal_components(sets):
     _, _, directions = torch.linalg.svd(y - y.mean(0), full_matrices=False)
     x, y = x @ directions[:3].T, y @ directions[:3].T
     assert few.values["fd"] == pytest.approx(frechet(*moments(x), *moments(y)), rel=1e-4)
-    with pytest.raises(ValueError, match="more than 20 pictures"):
-        evaluated(place / "ours", place / "theirs", features="pca:20", out=place / "out")
 
 
 @pytest.fixture(scope="module")
@@ -433,10 +437,11 @@ def test_what_networks_see():
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
+        ({"mu": np.zeros(3), "sigma": -np.eye(3)}, "negative eigenvalue"),
         ({"mu": np.zeros(3), "sigma": np.zeros(3)}, "2 axes"),
         ({"mu": np.array([object()] * 3), "sigma": np.eye(3)}, "mu cannot be read"),
         ({"mu": np.zeros(9000), "sigma": np.eye(3)}, "at most 8192"),
-        ({"mu": np.zeros(3), "sigma": np.eye(4)}, "expected 3x3"),
+        ({"mu": np.zeros(3), "sigma": np.eye(4)}, "stats.npz' holds a covariance of 4x4.*expected 3x3"),
         ({"mu": np.zeros(3), "sigma": np.full((3, 3), np.nan)}, "not finite"),
         ({"mu": np.full(3, np.nan), "sigma": np.eye(3)}, "a mean that is not finite"),
         ({"x": np.zeros(3)}, "expected pictures as arr_0"),
@@ -447,6 +452,7 @@ def test_hostile_statistics_are_refused(sets, arrays, words):
     np.savez(place / "stats.npz", **arrays)
     with pytest.raises(ValueError, match=words):
         evaluated(place / "ours", place / "stats.npz", features="pixels:1", out=place / "out")
+    assert (place / "out").exists() == (words == "negative eigenvalue")  # others before features are computed
 
 
 @pytest.mark.parametrize(

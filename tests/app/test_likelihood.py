@@ -52,6 +52,15 @@ def test_a_gaussian_against_its_closed_form(tmp_path, way):
     assert found.quadrature < 0.01
 
 
+def test_the_interval_is_students(tmp_path):
+    """Of two pictures the quantile is 12.7062, six times that of the normal distribution."""
+    pictures(tmp_path / "test", 2, 2)
+    found = measured(prior="photo-gaussian", data=str(tmp_path / "test"), size="2x2", steps=4)
+    half = 12.7062 * abs(found.bits[0] - found.bits[1]) / 2
+    said = float(found.lines()[0].split(" +- ")[1].split()[0])
+    assert said == pytest.approx(half, rel=1e-4, abs=1e-4)
+
+
 def test_pictures_do_not_depend_on_their_batch_and_are_written_down(undiffuse, tmp_path):
     pictures(tmp_path / "test", 3, 8)
     file = stored(tmp_path / "p.safetensors", PHOTO)
@@ -144,6 +153,7 @@ def test_the_variational_bound_is_that_of_training(tmp_path):
         (["--source", "folders"], "did you mean 'folder'"),
         (["--dequantise", "some"], "dequantise"),
         (["--steps", "1"], "steps"),
+        (["--trace", "exact", "--probes", "3"], "--probes 3 with --trace exact"),
         (["--label", "3"], "no classes"),
         (["--size", "16x16"], "would be enlarged, 8x8 to 16x16"),
     ],

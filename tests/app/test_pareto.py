@@ -262,6 +262,22 @@ def test_what_is_measured_is_not_measured_again(desk, monkeypatch, undrawn):
     assert other.kept == 0
 
 
+def test_a_run_that_was_stopped_before_its_first_answer_goes_on(desk, monkeypatch, undrawn):
+    """While the features of the first samples are computed, which takes longest."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+        yield
+
+    with monkeypatch.context() as patched:
+        patched.setattr("undiffuse.app.evaluate.measure.measured", killed)
+        with pytest.raises(KeyboardInterrupt):
+            measured()
+    assert {path.name for path in (desk / "out").iterdir()} == {"samples.npz", "evaluate"}
+    found, _ = measured()
+    assert found.kept == 0 and found.measured > 0
+
+
 def test_guidance_counts_twice_but_not_where_it_is_built_in(desk, undrawn):
     stored(desk / "classes/plain.safetensors", CLASSES)
     stored(desk / "classes/guided.safetensors", GUIDED)

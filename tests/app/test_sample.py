@@ -135,6 +135,14 @@ def test_clipping_keeps_a_learned_variance(tmp_path):
     assert pictures.abs().max() <= 1
 
 
+def test_the_steps_of_a_sampler_are_those_of_its_grid(classes):
+    """churn spreads its noise over them, whoever says how many they are."""
+    told = ({"steps": 6}, {"sampler": "churn:steps=6"}, {"sampler": "churn:6", "steps": 6})
+    for given in told:
+        made = plan(SampleConfig(prior=str(classes), **{"sampler": "churn", **given}))
+        assert len(made.sigmas) == 7 and made.options["steps"] == 6
+
+
 def test_labels_in_turn(classes):
     def labels(text: str | None, n: int = 5) -> list[int | None]:
         made = plan(SampleConfig(prior=str(classes), label=text, n=n))
@@ -284,6 +292,20 @@ def test_pictures_of_others(undiffuse, photos, tmp_path):
     assert (tmp_path / "00001.png").read_bytes() == before
 
 
+def test_a_picture_that_another_took_the_place_of(undiffuse, photos):
+    arguments = ["sample", photos, "--n", 3, "--steps", 2, "--npz"]
+    assert undiffuse(*arguments).code == 0
+    place = photos / "samples"
+    packed = (place / "samples.npz").read_bytes()
+    for other in (photograph(4, 4), photograph(8, 8)[:1]):
+        write(other, place / "00001.png")
+        done = undiffuse(*arguments)
+        assert done.code == 2 and "00001.png' is " in done.err and "3x8x8 was drawn there" in done.err
+        assert (place / "samples.npz").read_bytes() == packed
+    (place / "00001.png").unlink()
+    assert "1 drawn" in undiffuse(*arguments).out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -303,6 +325,7 @@ def test_pictures_of_others(undiffuse, photos, tmp_path):
         (["--sampler", "ddim:etta=1"], "did you mean 'eta'"),
         (["--sampler", "dpmpp_2m", "--eta", "1"], "eta"),
         (["--sampler", "ddim:eta=0.5", "--eta", "0.3"], "--eta 0.3 beside eta=0.5"),
+        (["--sampler", "churn:steps=256,s_churn=40"], "steps=256 of churn beside a grid of 3 steps"),
         (["--batch", "0"], "--batch 0: expected a whole number"),
         (["--sampler", "ancestral:variance=learned"], "predicts none"),
         (["--grid", "cosine"], "grid"),
@@ -330,6 +353,10 @@ def test_priors_without_what_is_asked(undiffuse, tmp_path, photos):
         ([photos, "--guidance", "2"], "is towards a class, and the prior"),
         ([photos, "--grid", "timesteps"], "no timesteps"),
         (["photo-gaussian"], "give --size"),
+        (
+            ["photo-gaussian", "--size", "8x8", "--compile"],
+            "--compile; the prior 'photo-gaussian' is no network",
+        ),
         (["nowhere"], "or give a file of weights"),
     ):
         done = undiffuse("sample", *arguments, "--out", tmp_path / "o")

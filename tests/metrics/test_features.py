@@ -187,6 +187,11 @@ def test_the_order_is_of_no_account(monkeypatch):
             lambda: frechet(torch.zeros(2), torch.eye(2).cumsum(1), torch.zeros(2), torch.eye(2)),
             "not symmetric",
         ),
+        (
+            lambda: frechet(torch.zeros(2), torch.eye(2), torch.zeros(2), -torch.eye(2)),
+            "negative eigenvalue -1",
+        ),
+        (lambda: frechet_to(torch.eye(2), torch.zeros(2), -torch.eye(2)), "negative eigenvalue -1"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(call, words):

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from undiffuse import data  # noqa: F401 (fills the registry)
 from undiffuse.analysis import dequantised, log_density
 from undiffuse.app import machine, outputs
+from undiffuse.app.bench.summary import interval
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.measurement import parse_size
 from undiffuse.app.priors import Opened, announced, label_of, levels, open_prior
@@ -34,7 +35,6 @@ from undiffuse.training.variational import bound, start_term
 
 BATCH = 8
 EXACT = 32  # numbers of a picture up to which `auto` takes the exact trace
-NORMAL95 = 1.96
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,9 @@ class Measured:
 
 
 def _interval(values: tuple[float, ...]) -> str:
-    spread = f" +- {NORMAL95 * stdev(values) / len(values) ** 0.5:.4f} (95 %)" if len(values) > 1 else ""
-    return f"{fmean(values):.4f}{spread}"
+    found = interval(values)
+    assert found is not None
+    return f"{found.mean:.4f}" + (f" +- {found.half:.4f} (95 %)" if found.n > 1 else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,10 @@ class CompareConfig(Asked):
             raise ValueError("presets are chosen by the distance to the fine solution; give --fine 200")
         if self.fine == 1:
             raise ValueError("a fine solution of 1 step; expected 2 or more, or 0 for none")
+        if self.fid is None and (self.weights is not None or self.features != "inception"):
+            raise ValueError("--features and --weights are of --fid REFERENCE; give it, or leave them out")
+        if self.fid is not None and self.n < 2:
+            raise ValueError(f"{self.n} picture with --fid, which takes 2 or more; give --n 2000")
         return self
 
 
@@ -91,6 +95,14 @@ class LikelihoodConfig(Asked):
     out: Annotated[Path | None, Said("JSON with every picture's number.")] = None
     label: Annotated[str | None, Said("Class of all pictures. [the data's]")] = None
     seed: Annotated[int, Said("Of probes and dequantisation.")] = 0
+
+    @pydantic.model_validator(mode="after")
+    def _belongs_together(self) -> "LikelihoodConfig":
+        if self.trace == "exact" and self.probes != 1:
+            raise ValueError(
+                f"--probes {self.probes} with --trace exact, which takes none; leave one of them out"
+            )
+        return self
 
 
 def split_sampler(text: str) -> tuple[str, str | None, int]:

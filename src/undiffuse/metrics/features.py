@@ -13,6 +13,7 @@ InSteps = Generator[
     int, None, Answer
 ]  # the pairs of pictures that were just compared, of `pairs`; then the answer
 ENTRIES = 2**24  # of a matrix of pairs, held at once: 128 MiB
+BELOW = 1e-3  # of the largest eigenvalue: what float32 and float16 make of a smallest one that is 0
 NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
 
 
@@ -43,14 +44,12 @@ def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covarian
 
     (S T)^(1/2) has the trace of (L^T T L)^(1/2), which is symmetric: the sum of the roots of its eigenvalues. No
     square root of a matrix, no complex numbers. Rounding below 0 is cut off. ValueError for shapes that differ,
-    and for a covariance that is not finite or not symmetric.
+    and for a covariance that is not finite, not symmetric or of negative variances.
     """
     if mean.shape != other_mean.shape:
         shapes = f"{tuple(mean.shape)} and {tuple(other_mean.shape)}"
         raise ValueError(f"means of {shapes}; expected the same features of both; use one network for both")
-    mean, other_mean = mean.double(), other_mean.double()
-    _check_means(mean, other_mean)
-    s, t = (_symmetric(matrix, len(mean)) for matrix in (covariance, other_covariance))
+    (mean, s), (other_mean, t) = gaussian(mean, covariance), gaussian(other_mean, other_covariance)
     apart = (mean - other_mean).square().sum() + s.trace() + t.trace() - 2 * _trace_of_root(s, t)
     return max(0.0, apart.item())
 
@@ -63,13 +62,12 @@ def frechet_to(features: Tensor, mean: Tensor, covariance: Tensor) -> float:
     own_mean, own = moments(features)
     if len(features) > features.shape[1] or mean.shape != own_mean.shape:
         return frechet(own_mean, own, mean, covariance)
-    _check_means(mean)
-    t = _symmetric(covariance, len(mean))
+    mean, t = gaussian(mean, covariance)
     factor = (features.double() - own_mean) / math.sqrt(len(features) - 1)
     lower, failed = torch.linalg.cholesky_ex(t)
     # Not the roots of eigenvalues of F T F^T: those below rounding would be lost, and their roots are not small.
     values = torch.linalg.svdvals(factor @ (_root(t) if failed else lower))
-    apart = (own_mean - mean.double()).square().sum() + own.trace() + t.trace()
+    apart = (own_mean - mean).square().sum() + own.trace() + t.trace()
     return max(0.0, (apart - 2 * values.sum()).item())
 
 
@@ -85,8 +83,12 @@ def _trace_of_root(s: Tensor, t: Tensor) -> Tensor:
 
 
 def _root(s: Tensor) -> Tensor:
-    """R with S = R R^T, a column for each eigenvalue above rounding."""
+    """R with S = R R^T, a column for each eigenvalue above rounding. ValueError where some are far below 0."""
     values, vectors = torch.linalg.eigh(s)
+    if values[0] < -BELOW * values.abs().max():
+        raise ValueError(
+            f"a covariance with the negative eigenvalue {values[0].item():.3g}; expected sigma of an .npz of statistics"
+        )
     kept = values > _noise(values)
     return vectors[:, kept] * values[kept].sqrt()
 
@@ -96,21 +98,19 @@ def _noise(values: Tensor) -> Tensor:
     return len(values) * torch.finfo(values.dtype).eps * values[-1].clamp(min=0)
 
 
-def _check_means(*means: Tensor) -> None:
-    if not all(mean.isfinite().all() for mean in means):
+def gaussian(mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float64, the covariance exactly symmetric. ValueError for numbers that are of no Gaussian."""
+    mean, covariance, size = mean.double(), covariance.double(), len(mean)
+    if not mean.isfinite().all():
         raise ValueError("a mean that is not finite; expected mu of an .npz of statistics")
-
-
-def _symmetric(matrix: Tensor, size: int) -> Tensor:
-    matrix = matrix.double()
-    if matrix.shape != (size, size) or not matrix.isfinite().all():
-        shape = "x".join(map(str, matrix.shape))
+    if covariance.shape != (size, size) or not covariance.isfinite().all():
+        shape = "x".join(map(str, covariance.shape))
         raise ValueError(
             f"a covariance of {shape} for {size} means, or not finite; expected {size}x{size} numbers"
         )
-    if (matrix - matrix.T).abs().max() > 1e-6 * matrix.diagonal().abs().max():  # float32 files keep 1e-7
+    if (covariance - covariance.T).abs().max() > 1e-6 * covariance.diagonal().abs().max():  # of float32: 1e-7
         raise ValueError("a covariance that is not symmetric; expected sigma of an .npz of statistics")
-    return (matrix + matrix.T) / 2
+    return mean, (covariance + covariance.T) / 2
 
 
 def finished(steps: InSteps[Answer]) -> Answer:

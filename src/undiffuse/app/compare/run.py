@@ -14,7 +14,7 @@ from undiffuse.app.compare.choose import Search, choose
 from undiffuse.app.compare.draw import Drawn, distance, draw
 from undiffuse.app.compare.fid import evaluation, fid
 from undiffuse.app.compare.picture import composite
-from undiffuse.app.evaluate.networks import network_file
+from undiffuse.app.evaluate.run import check
 from undiffuse.app.evaluate.sources import open_source
 from undiffuse.app.events import Done, Event, Note, Saved
 from undiffuse.app.methods import explicit
@@ -92,8 +92,7 @@ def _check(config: CompareConfig, opened: Opened, out: Path) -> None:
         )
     outputs.check_writable(out)
     if config.fid is not None:
-        open_source(config.fid)
-        network_file(evaluation(config, out, 0))
+        check(evaluation(config, out, 0), open_source(config.fid))
 
 
 def _warm(plan: Plan, members: list[int], device: torch.device) -> None:

@@ -107,11 +107,6 @@ def lines(values: Mapping[str, Any]) -> list[str]:
 
 
 def principal(reference: Tensor, components: int) -> Tensor:
-    """(D, components): the directions along which the reference varies most, for both sets. ValueError for too few."""
-    if len(reference) <= components:
-        raise ValueError(
-            f"pca:{components} needs more than {components} pictures of reference, not {len(reference)}; "
-            "ask for fewer components"
-        )
+    """(D, components): the directions along which the reference varies most, for both sets."""
     _, vectors = torch.linalg.eigh(moments(reference)[1])
     return vectors[:, -components:].flip(1)

@@ -20,7 +20,8 @@ from undiffuse.data import transforms
 from undiffuse.metrics import dinov2, inception
 
 Compute = Callable[[Tensor], tuple[Tensor, Tensor | None]]  # a batch -> features (B, D), logits (B, classes)
-SIDE = 16  # of pixels and pca, unless said
+SIDE = 16  # of pca, and of pixels unless said
+USUAL, MOST = {"pixels": SIDE, "pca": 64}, {"pixels": 64, "pca": 3 * SIDE**2}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ STANDARD = {
 def network_file(config: EvaluateConfig) -> Path | None:
     """The file that the features come from; None for pixels. ValueError if it is not there."""
     name, _, _ = config.features.partition(":")
-    if name in ("pixels", "pca"):
+    if name in MOST:
+        _number(config.features)
         return None
     if name not in STANDARD:
         if not Path(config.features).is_file():
@@ -95,7 +97,7 @@ def extractor(
     """Ready to compute on a device. ValueError, in one line, for weights that do not fit."""
     name, _, _ = config.features.partition(":")
     if file is None:
-        return _pixels(config.features, name)
+        return _pixels(config.features)
     if name == "inception":
         return _inception(file, sha256, config.resize, device)
     if name == "dinov2":
@@ -158,20 +160,29 @@ def _fill(net: nn.Module, weights: Weights, unused: tuple[str, ...]) -> None:
     net.load_state_dict({name: weights.tensors[name] for name in wanted}, strict=False)
 
 
-def _pixels(text: str, name: str) -> Extractor:
-    number = text.removeprefix(name).removeprefix(":")
-    most = 64 if name == "pixels" else 3 * SIDE**2
-    if number and not (number.isascii() and number.isdecimal() and 1 <= int(number) <= most):
-        raise ValueError(f"--features {text}; expected {name}:1 to {name}:{most}")
-    side = int(number or SIDE) if name == "pixels" else SIDE
-    components = int(number or 64) if name == "pca" else None
+def components(features: str) -> int | None:
+    """How many principal ones are asked for; None of features that are not reduced."""
+    return _number(features) if features.partition(":")[0] == "pca" else None
+
+
+def _number(features: str) -> int:
+    """That of `pixels:16` and `pca:64`. ValueError for any other."""
+    name, _, number = features.partition(":")
+    if number and not (number.isascii() and number.isdecimal() and 1 <= int(number) <= MOST[name]):
+        raise ValueError(f"--features {features}; expected {name}:1 to {name}:{MOST[name]}")
+    return int(number or USUAL[name])
+
+
+def _pixels(features: str) -> Extractor:
+    reduced = components(features)
+    side = _number(features) if reduced is None else SIDE
 
     def prepare(image: Tensor) -> Tensor:
         return functional.adaptive_avg_pool2d(transforms.signed(image)[None], side)[0]
 
     protocol = {"network": "none", "sha256": None, "resize": f"means over {side}x{side} areas"}
-    shown = f"pixels:{side}" if components is None else f"pca:{components}"
-    return Extractor(shown, prepare, lambda x: (x.flatten(1), None), protocol, False, components)
+    shown = f"pixels:{side}" if reduced is None else f"pca:{reduced}"
+    return Extractor(shown, prepare, lambda x: (x.flatten(1), None), protocol, False, reduced)
 
 
 def _from_file(file: Path, sha256: str | None, config: EvaluateConfig, device: torch.device) -> Extractor:

@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from undiffuse.app import machine, outputs
 from undiffuse.app.evaluate import measure
 from undiffuse.app.evaluate.cache import Features, features_of
-from undiffuse.app.evaluate.networks import Extractor, extractor, network_file
+from undiffuse.app.evaluate.networks import Extractor, components, extractor, network_file
 from undiffuse.app.evaluate.sources import Source, digest_of, open_source
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.pull.shelf import digests
@@ -50,8 +50,7 @@ def run(config: EvaluateConfig) -> Iterator[Event]:
     reference = open_source(config.reference, source=config.reference_source)
     if samples.pictures is None:
         raise ValueError(f"'{config.samples}' holds statistics; expected pictures; give it as --reference")
-    metrics = _metrics(config, samples, reference)
-    _check_counts(config, metrics, samples, reference)
+    metrics = check(config, reference, samples)
     device = machine.device(config.device)
     made = yield from _opened(config, device)
     yield from _said(samples, reference, made, metrics)
@@ -95,7 +94,26 @@ def default_folder(samples: Path) -> Path:
     return folder
 
 
-def _metrics(config: EvaluateConfig, samples: Source, reference: Source) -> tuple[str, ...]:
+def check(config: EvaluateConfig, reference: Source, samples: Source | None = None) -> tuple[str, ...]:
+    """The metrics. ValueError for what cannot be, before features are computed, which can take hours.
+
+    samples: None if they are yet to be drawn.
+    """
+    sources = (reference,) if samples is None else (samples, reference)
+    metrics = _metrics(config, reference, sources)
+    for source in sources:
+        _check_counts(config, metrics, source, source is reference)
+    if "prdc" in metrics and config.pairs <= config.neighbours:
+        raise ValueError(
+            f"--pairs {config.pairs} with --neighbours {config.neighbours}; expected more pictures than neighbours: "
+            f"give --pairs {config.neighbours + 1} or more"
+        )
+    network_file(config)
+    _check_components(config, reference)
+    return metrics
+
+
+def _metrics(config: EvaluateConfig, reference: Source, sources: Sequence[Source]) -> tuple[str, ...]:
     """Those asked for, each once; with few pictures KID too, which has no bias. ValueError for what cannot be."""
     whole = reference.pictures is not None
     asked: tuple[str, ...] = config.metrics or (("fid", "kid", "prdc") if whole else ("fid",))
@@ -104,28 +122,38 @@ def _metrics(config: EvaluateConfig, samples: Source, reference: Source) -> tupl
             raise ValueError(
                 f"{metric} needs the pictures of the reference; '{reference.path}' holds statistics"
             )
-    least = min(len(source.pictures) for source in (samples, reference) if source.pictures is not None)
+    least = min((len(source.pictures) for source in sources if source.pictures is not None), default=0)
     if LEAST["kid"] <= least < ENOUGH and whole and "fid" in asked:
         asked = (*asked, "kid")
     return tuple(dict.fromkeys(asked))
 
 
-def _check_counts(
-    config: EvaluateConfig, metrics: tuple[str, ...], samples: Source, reference: Source
-) -> None:
-    """ValueError for fewer pictures than a metric needs: before features are computed, which can take hours."""
+def _check_counts(config: EvaluateConfig, metrics: Sequence[str], source: Source, reference: bool) -> None:
+    """ValueError for fewer pictures than a metric needs of this set."""
     for metric in metrics:
         least = config.neighbours + 1 if metric == "prdc" else LEAST[metric]
         told = f" with --neighbours {config.neighbours}" if metric == "prdc" else ""
-        others = (
-            () if metric == "is" or (metric == "fid" and reference.statistics is not None) else (reference,)
+        unused = reference and (metric == "is" or (metric == "fid" and source.statistics is not None))
+        if not unused and source.pictures is not None and len(source.pictures) < least:
+            raise ValueError(
+                f"'{source.path}' holds {len(source.pictures)} picture(s), and {metric}{told} needs at least "
+                f"{least} pictures; give more of them, or leave {metric} out"
+            )
+
+
+def _check_components(config: EvaluateConfig, reference: Source) -> None:
+    """ValueError for a reference that has not so many principal components."""
+    asked = components(config.features)
+    if asked is None:
+        return
+    if reference.pictures is None:
+        raise ValueError(
+            f"pca:{asked} needs the pictures of the reference; '{reference.path}' holds statistics"
         )
-        for source in (samples, *others):
-            if source.pictures is not None and len(source.pictures) < least:
-                raise ValueError(
-                    f"'{source.path}' holds {len(source.pictures)} picture(s), and {metric}{told} needs at least "
-                    f"{least} pictures; give more of them, or leave {metric} out of --metrics"
-                )
+    if (count := len(reference.pictures)) <= asked:
+        raise ValueError(
+            f"pca:{asked} needs more than {asked} pictures of reference, not {count}; ask for fewer components"
+        )
 
 
 def _looked_at(metrics: tuple[str, ...], reference: Source, made: Extractor) -> bool:
@@ -184,11 +212,7 @@ def _compared(
 ) -> measure.Compared:
     place = device if has_float64(device) else torch.device("cpu")
     features, others = ours.values.to(place), None if theirs is None else theirs.values.to(place)
-    if made.components is not None:
-        if others is None:
-            raise ValueError(
-                f"{made.name} needs the pictures of the reference; '{reference.path}' holds statistics"
-            )
+    if made.components is not None and others is not None:
         directions = measure.principal(others, made.components)
         features, others = features.double() @ directions, others.double() @ directions
     stored = reference.statistics if made.name == "inception" or others is None else None

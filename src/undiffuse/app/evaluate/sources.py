@@ -19,6 +19,7 @@ from undiffuse.data.arrays import npz
 from undiffuse.data.dataset import Dataset
 from undiffuse.data.encoded import as_channels
 from undiffuse.data.folder import Files, checked_folder, found
+from undiffuse.metrics.features import gaussian
 from undiffuse.registry import DATASETS
 
 RECORD = (
@@ -95,7 +96,7 @@ def _open_npz(path: Path) -> Source:
 
 
 def _statistics(path: Path) -> tuple[Tensor, Tensor]:
-    """mu (D,) and sigma (D, D). Sizes are read, and refused, before the numbers are."""
+    """mu (D,) and sigma (D, D) of a Gaussian. Sizes are read, and refused, before the numbers are."""
     values: list[Tensor] = []
     for key, axes in (("mu", 1), ("sigma", 2)):
         try:
@@ -107,6 +108,10 @@ def _statistics(path: Path) -> tuple[Tensor, Tensor]:
                 f"'{path}': {key} cannot be read ({what}); expected floats of numpy.savez"
             ) from None
         values.append(torch.from_numpy(array.astype(np.float64)))
+    try:
+        gaussian(values[0], values[1])
+    except ValueError as error:
+        raise ValueError(f"'{path}' holds {error}") from None
     return values[0], values[1]
 
 

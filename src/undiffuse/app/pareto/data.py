@@ -14,6 +14,7 @@ from torch import Tensor
 from undiffuse.app import outputs
 from undiffuse.app.bench.pictures import Picture, open_pictures
 from undiffuse.app.evaluate.networks import network_file
+from undiffuse.app.evaluate.run import check
 from undiffuse.app.evaluate.sources import Source, digest_of, open_source
 from undiffuse.app.events import Event, Note, Progress
 from undiffuse.app.pareto.subjects import Subjects, trained
@@ -138,6 +139,7 @@ def _reference(config: ParetoConfig, held: Held, out: Path) -> Generator[Event, 
         count = f"{len(source.pictures)} pictures to compare samples with"
         raise ValueError(f"{told}: {count}; expected {LEAST} or more, give others with --reference")
     asked = _features(config, path, source, out)
+    check(asked, source)
     file = network_file(asked)
     comparable = asked.features == "inception"
     if not comparable:

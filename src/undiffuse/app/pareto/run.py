@@ -14,7 +14,7 @@ from undiffuse.app.analyse.draw import check_drawing
 from undiffuse.app.bench.measurements import Measurements
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.pareto.cost import here, network_cost
-from undiffuse.app.pareto.data import HELD, Data, open_data
+from undiffuse.app.pareto.data import HELD, SAMPLES, Data, open_data
 from undiffuse.app.pareto.drawing import Drawing, drawing
 from undiffuse.app.pareto.points import Measure, Point, with_fronts
 from undiffuse.app.pareto.restoring import Restoring
@@ -33,7 +33,8 @@ COLUMNS = {"kid": "KID", "fid": "FID", "psnr": "PSNR, dB", "lpips": "LPIPS"}
 OTHERS = {"kid": "kernel distance", "fid": "Frechet distance"}  # of features other than Inception's
 HIGHER = ("psnr",)
 MEASURED = ("n", "calls", "seconds", "cpu")  # numbers of an answer
-BEFORE = {HELD, f"part_{HELD}", "measurements"}  # files that are there before anything is measured
+BEFORE = {"measurements", "evaluate"} | {part + name for part in ("", "part_") for name in (HELD, SAMPLES)}
+# Files that a run leaves which is stopped before its first answer.
 
 
 @dataclass(frozen=True, slots=True)

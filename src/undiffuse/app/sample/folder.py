@@ -144,7 +144,7 @@ def write_pictures(plan: Plan, folder: Path, members: Sequence[int], pictures: T
 
 def write_grid(plan: Plan, folder: Path) -> Path:
     """The first pictures as one: 16 a row at most, a column a class where there are several."""
-    channels, height, width = plan.shape
+    _, height, width = plan.shape
     shown = min(plan.config.n, COLUMNS**2, max(1, MOST_PIXELS // (height * width)))
     classes = len(plan.labels)
     row = plan.config.interpolate is not None and shown <= COLUMNS
@@ -155,7 +155,7 @@ def write_grid(plan: Plan, folder: Path) -> Path:
         if 1 < classes <= min(COLUMNS, shown)
         else min(COLUMNS, math.ceil(shown**0.5))
     )
-    pictures = [_stored(folder, i, channels) for i in range(shown)]
+    pictures = [_stored(plan, folder, i) for i in range(shown)]
     replace_file(folder / GRID, picture_bytes(tiled(torch.stack(pictures), columns)))
     return folder / GRID
 
@@ -173,7 +173,7 @@ def write_npz(plan: Plan, folder: Path) -> Iterator[Event]:
             np.lib.format.write_array_header_1_0(file, header)
             for index in range(n):
                 yield Progress(index, n, "packing")
-                file.write(to_bytes(_stored(folder, index, channels)).tobytes())
+                file.write(to_bytes(_stored(plan, folder, index)).tobytes())
         if null is not None:
             labels = [plan.label(i) for i in range(n)]
             with archive.open("arr_1.npy", "w") as file:
@@ -192,10 +192,19 @@ def write_latents(folder: Path, ends: Tensor) -> Path:
 def round_trip(plan: Plan, folder: Path) -> list[float]:
     """PSNR of the pictures that were inverted and drawn again, as they are stored: first, and last if there are two."""
     assert plan.start is not None and plan.start.pictures is not None
-    found = [_stored(folder, index, plan.shape[0]) for index in (0, plan.config.n - 1)]
+    found = [_stored(plan, folder, index) for index in (0, plan.config.n - 1)]
     pairs = zip(found, plan.start.pictures, strict=False)
     return [psnr(back[None], picture[None]).item() for back, picture in pairs]
 
 
-def _stored(folder: Path, index: int, channels: int) -> Tensor:
-    return read(picture_path(folder, index, channels), measured=True).pixels
+def _stored(plan: Plan, folder: Path, index: int) -> Tensor:
+    """A picture as it lies there. ValueError for one of another shape, which somebody else put in its place."""
+    path = picture_path(folder, index, plan.shape[0])
+    pixels = read(path, measured=True).pixels
+    if pixels.shape != plan.shape:
+        sizes = ["x".join(map(str, shape)) for shape in (pixels.shape, plan.shape)]
+        raise ValueError(
+            f"'{path}' is {sizes[0]}, and {sizes[1]} was drawn there (channels, height, width); remove it, and the "
+            "same command draws it again"
+        )
+    return pixels

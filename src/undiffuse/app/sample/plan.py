@@ -154,13 +154,16 @@ def plan_with(opened: Opened, config: SampleConfig) -> Plan:
     check_shape(opened, shape)
     if opened.guide is not None:
         opened.guide.check_size(*shape[1:])
+    if config.compile and opened.prior is None:
+        raise ValueError(f"--compile; the prior '{opened.name}' is no network: leave it out")
     preset = read_preset(config, opened)
     if preset is None and (own := own_steps(opened, config)) is not None:
         entry, chosen, sigmas = SAMPLERS[own[0]], {}, own[1]
         grid: str | list[float] = sigmas[:-1].tolist()
     else:
         entry, chosen = _sampler(config, preset)
-        sigmas, grid = _grid(opened, config, entry, shape, start) if preset is None else _levels(preset)
+        steps = config.steps or chosen.get("steps", STEPS)
+        sigmas, grid = _levels(preset) if preset else _grid(opened, config, entry, steps, shape, start)
     guidance = read_guidance(opened, config, labels)
     check_levels(guidance, shape, sigmas)
     if start is not None:
@@ -196,17 +199,26 @@ def _sampler(config: SampleConfig, preset: SamplerPreset | None) -> tuple[Entry,
                 f"--eta {config.eta:g} beside eta={given['eta']} of --sampler; leave one of them out"
             )
         given["eta"] = str(config.eta)
+    steps = config.steps if preset is None else len(preset.sigmas)
     if "steps" in options(entry.factory).model_fields and first is None:
-        steps = (config.steps or STEPS) if preset is None else len(preset.sigmas)
-        given.setdefault("steps", str(steps))  # of the grid: the sampler is to know
-    return entry, from_term(entry, first, given)
+        given.setdefault("steps", str(steps or STEPS))  # of the grid: the sampler is to know
+    chosen = from_term(entry, first, given)
+    if steps is not None and chosen.get("steps", steps) != steps:
+        raise ValueError(
+            f"steps={chosen['steps']} of {name} beside a grid of {steps} steps, which are the same: leave it out there"
+        )
+    return entry, chosen
 
 
 def _grid(
-    opened: Opened, config: SampleConfig, entry: Entry, shape: tuple[int, ...], start: Start | None
+    opened: Opened,
+    config: SampleConfig,
+    entry: Entry,
+    steps: int,
+    shape: tuple[int, ...],
+    start: Start | None,
 ) -> tuple[Tensor, str | list[float]]:
     name: str = config.grid or entry.facts.get("grid", "karras")
-    steps = config.steps or STEPS
     strength = 1.0 if start is None or start.strength is None else start.strength
     if name == "karras":
         fine = levels(opened, shape, steps if strength == 1 else FINE + 1, HIGHEST)

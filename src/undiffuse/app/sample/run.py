@@ -111,7 +111,7 @@ def _drawn(plan: Plan, members: list[int], device: torch.device, first: list[int
     """What is to be drawn, once it is known what lies at its ends."""
     if not members:
         return
-    if plan.config.compile and plan.opened.prior is not None:
+    if plan.config.compile:
         yield Note("compiling the network in the first step: some minutes")
     plan.ready(device)
     for event in with_ends(plan, device):
