@@ -84,6 +84,13 @@ def test_alone_or_in_a_folder_or_in_batches(undiffuse, scans, tmp_path):
     assert pixels(tmp_path / "c")["z_restored.png"] == pixels(tmp_path / "a")["z_restored.png"]
 
 
+def test_a_pipe_is_left_out(scans, tmp_path):
+    """Opening one to read it would wait for ever."""
+    os.mkfifo(scans / "pipe.png")
+    names, left = pictures(scans, tmp_path / "out")
+    assert "pipe.png" not in names and left == ("1 pipe(s) or device(s) left out",)
+
+
 def test_what_is_bad_is_passed_over(undiffuse, scans, tmp_path):
     (scans / "empty.png").write_bytes(b"")
     (scans / "cut.png").write_bytes((scans / "a b.png").read_bytes()[:300])
