@@ -145,6 +145,14 @@ def test_a_missing_file_is_told(tmp_path):
         read_presets(tmp_path / "p.yaml")
 
 
+def test_a_preset_beside_an_algorithm_is_refused(undiffuse, photo, tmp_path):
+    """It would be ignored, even where there is no such file."""
+    done = undiffuse(
+        "restore", photo, "--degrade", "sr4", "--algorithm", "dpir", "--preset", tmp_path / "none.yaml"
+    )
+    assert done.code == 2 and "leave one of them out" in done.err and "--algorithm dpir" in done.err
+
+
 def test_error_bars_are_widened_as_the_preset_says(tmp_path, photo):
     """For the preset as it is; another number of steps, or an algorithm of one's own, was not measured."""
     drawn = {"goal": "posterior", "algorithm": "ddrm", "grid": None, "draws": 4}

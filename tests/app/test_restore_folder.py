@@ -84,6 +84,27 @@ def test_alone_or_in_a_folder_or_in_batches(undiffuse, scans, tmp_path):
     assert pixels(tmp_path / "c")["z_restored.png"] == pixels(tmp_path / "a")["z_restored.png"]
 
 
+@pytest.mark.parametrize("files", [None, 3, [3]], ids=str)
+def test_a_line_of_another_hand_is_done_again(undiffuse, tmp_path, files):
+    (tmp_path / "in").mkdir()
+    write(photograph(16, 16), tmp_path / "in/a.png")
+    out = tmp_path / "out"
+    given = ["restore", tmp_path / "in", "--degrade", "sr2", "--prior", "photo-gaussian", "--out", out]
+    assert undiffuse(*given).code == 0
+    line = lines(out)["a.png"]
+    (out / "manifest.jsonl").write_text(json.dumps({**line, "files": files}) + "\n")
+    again = undiffuse(*given)
+    assert again.code == 0 and "1 restored" in again.out
+    assert lines(out)["a.png"]["files"] == line["files"]
+
+
+def test_a_pipe_is_left_out(scans, tmp_path):
+    """Opening one to read it would wait for ever."""
+    os.mkfifo(scans / "pipe.png")
+    names, left = pictures(scans, tmp_path / "out")
+    assert "pipe.png" not in names and left == ("1 pipe(s) or device(s) left out",)
+
+
 def test_what_is_bad_is_passed_over(undiffuse, scans, tmp_path):
     (scans / "empty.png").write_bytes(b"")
     (scans / "cut.png").write_bytes((scans / "a b.png").read_bytes()[:300])

@@ -1,6 +1,7 @@
 """JPEG against a codec, and what its steps leave open."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from undiffuse.operators import Jpeg
 from undiffuse.operators.jpeg import as_text, tables_of
 from undiffuse.operators.truncated import truncated
 from undiffuse.registry import OPERATORS
+from undiffuse.restore import Problem, certify
+from undiffuse.restore.data_step import data_step
 
 SAMPLING = {"444": 0, "422": 1, "420": 2}  # as Pillow counts it
 
@@ -186,3 +189,26 @@ def test_an_operator_of_a_file_travels(tmp_path):
     x = 0.3 * torch.randn(1, 3, 16, 16, dtype=torch.float64)
     assert torch.equal(pickle.loads(pickle.dumps(A))(x), A(x))
     assert decibels(A.float()(x.float()).double(), A.double()(x)) > 60
+
+
+@pytest.mark.parametrize("subsampling", ["444", "420"])
+@pytest.mark.parametrize("size", [(71, 96), (67, 93)], ids=str)
+def test_blocks_that_the_edge_cuts_off_are_not_judged(size, subsampling):
+    """How they were stored is not seen; an answer that keeps all of the others keeps the data."""
+    x = as_tensor(photograph(*size))
+    A = OPERATORS["jpeg"]((3, *size), quality=50, subsampling=subsampling)
+    problem = Problem(A, A(x), 0.0)
+    kept = data_step(problem, "dpir").kept(problem.y)
+    (found,) = certify(problem, kept)
+    assert found.verdict == "consistent" and found.measurements < A.measurements
+    kept[..., 8:16, 8:16] += 0.2
+    assert certify(problem, kept)[0].verdict == "inconsistent"
+
+
+def test_turned_pictures_are_judged_where_their_blocks_lie():
+    tables = replace(tables_of(50, "420", 3), orientation=6)
+    judged = Jpeg((3, 40, 33), tables).judged
+    assert judged is not None and judged.shape == (3, 40, 33)
+    stored = Jpeg((3, 33, 40), replace(tables, orientation=1)).judged
+    assert stored is not None and torch.equal(judged, stored.mT.flip(-1))
+    assert Jpeg((3, 32, 48), tables).judged is None and Jpeg((3, 5, 5), tables).judged is None

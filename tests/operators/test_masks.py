@@ -105,7 +105,7 @@ def test_masks_of_another_size_are_refused_with_both_sizes(tmp_path):
 
 def test_masks_that_measure_nothing_are_refused(tmp_path):
     Image.new("L", (14, 10), 127).save(tmp_path / "m.png")
-    with pytest.raises(ValueError, match="keeps no pixel"):
+    with pytest.raises(ValueError, match="white is kept"):
         OPERATORS["inp"](SHAPE, mask=str(tmp_path / "m.png"))
 
 

@@ -67,6 +67,11 @@ def check_given(config: RestoreConfig) -> None:
         raise ValueError(f"--noise {config.noise:g} is less than rounding; use 0 for noise-free data")
     if config.save is not None and config.draws == 1 and set(config.save) <= OF_DRAWS:
         raise ValueError(f"--save {','.join(config.save)} is of several draws; give --draws 2 or more")
+    if config.preset is not None and config.algorithm != "auto":
+        raise ValueError(
+            f"--preset '{config.preset}' chooses the algorithm, and --algorithm {config.algorithm} is another; leave "
+            "one of them out"
+        )
     if not config.measured:
         if config.noise == "auto":
             raise ValueError(SIMULATED)

@@ -57,6 +57,11 @@ class Operator(nn.Module, ABC):
         return None
 
     @property
+    def judged(self) -> Tensor | None:
+        """1 where A x can be held against y, 0 where it cannot; None: wherever it is measured."""
+        return None
+
+    @property
     def measurements(self) -> int:
         """How many numbers of y are measured: the m of the certificate."""
         total = 1

@@ -99,6 +99,23 @@ class Jpeg(Separable):
         self.register_buffer("colour", colour)
         self.register_buffer("back", torch.inverse(colour))
 
+    @property
+    def judged(self) -> Tensor | None:
+        """Whole blocks: how those were stored that the picture's edge cuts off, what is seen of them does not tell.
+
+        None for a picture that has none, of either kind.
+        """
+        seen = self.steps.new_ones(1, *self.in_shape)
+        stored = self._as_stored(seen).clone()
+        for dim in (-2, -1):
+            n, factor = stored.shape[dim], max(samples[dim] for samples in self.samples)
+            whole = n - n % (BLOCK * factor)
+            if whole < n:  # halved colours are drawn out over the edge of a block
+                first = max(whole - (factor > 1), 0)
+                stored.narrow(dim, first, n - first).zero_()
+        judged = self._as_seen(stored)[0]
+        return judged if judged.any() and not judged.all() else None
+
     def forward(self, x: Tensor) -> Tensor:
         """Compressed and decompressed, clamped to [-1, 1]."""
         x = self._as_stored(x)

@@ -58,7 +58,8 @@ class Inpaint(SVDOperator):
         mask = (mask != 0).double()
         if not mask.any():
             raise ValueError(
-                f"the mask of size {tuple(mask.shape)} keeps no pixel; nothing would be measured"
+                f"the mask of size {tuple(mask.shape)} keeps no pixel, so that nothing is measured: white is kept, "
+                "grey and black are missing"
             )
         self.register_buffer("s", mask if mask.ndim == 3 else mask.unsqueeze(0))
 

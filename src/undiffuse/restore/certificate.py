@@ -54,9 +54,10 @@ def certify(
     relative error `sigma_error` of sigma_y, for no noise level is known to a part in a thousand and m is
     often a million. Noise-free data (sigma_y = 0) is held against NOISE_FREE.
     """
-    residual = wide(problem.A(x) - problem.y).flatten(1)
-    total = residual.square().sum(1)
-    m = problem.A.measurements
+    residual, m, judged = problem.A(x) - problem.y, problem.A.measurements, problem.A.judged
+    if judged is not None:
+        residual, m = judged * residual, int(judged.sum().item())
+    total = wide(residual).flatten(1).square().sum(1)
     if problem.sigma_y == 0:
         rms = [float(r) for r in (total / m).sqrt().cpu()]
         return [

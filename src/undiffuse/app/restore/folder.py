@@ -50,6 +50,8 @@ def pictures(root: Path, out: Path) -> tuple[list[str], tuple[str, ...]]:
                 ] += 1
             elif path.is_symlink() and not path.resolve().is_relative_to(top):
                 left["link(s) that lead out of the folder"] += 1
+            elif path.exists() and not path.is_file():  # opening a pipe would wait for ever
+                left["pipe(s) or device(s)"] += 1
             else:
                 found.append(path.relative_to(root).as_posix())
     if not found:

@@ -46,7 +46,11 @@ class Manifest:
                 return False
             same = unchanged(root / name, line["input"])
             return same and (reference is None or unchanged(reference, line["reference"]))
-        except (OSError, KeyError):  # a line of an earlier version has no stamps
+        except (
+            OSError,
+            KeyError,
+            TypeError,
+        ):  # a line of an earlier version has no stamps, of another hand anything
             return False
 
     def add(self, line: Line) -> None:
