@@ -46,11 +46,7 @@ class Manifest:
                 return False
             same = unchanged(root / name, line["input"])
             return same and (reference is None or unchanged(reference, line["reference"]))
-        except (
-            OSError,
-            KeyError,
-            TypeError,
-        ):  # a line of an earlier version has no stamps, of another hand anything
+        except (OSError, KeyError, TypeError):  # a line of an earlier version, or of another hand
             return False
 
     def add(self, line: Line) -> None:
