@@ -43,7 +43,7 @@ GIVEN = [
     ),
     TuneConfig(task="sr4", data=("a",), rounds=2, out=Path("x y.yaml"), plugins=(Path("one.py"),)),
     CompareConfig(prior="p", samplers=("ddim:eta=1,grid=leading:50", "heun:9"), presets=(5, 10), clip=True, n=2),
-    LikelihoodConfig(prior="p", data="d", trace="exact", dequantise="unit", bound=True, probes=2),
+    LikelihoodConfig(prior="p", data="d", trace="hutchinson", dequantise="unit", bound=True, probes=2),
     ConvertConfig(file="a.ckpt", out=Path("b"), to="diffusers", precision="bf16"),
     DdrmConfig(config="c.yml", deg="sr4", sigma_0=0.05, eta_b=0.5, image_folder="demo", subset_start=0, subset_end=4),
     DistilConfig(teacher="t", sizes=(0.1, 0.3), truth=0.5, settings=("a.b=[1, 2]", "c.d=x,y"), steps=9),
