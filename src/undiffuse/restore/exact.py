@@ -69,6 +69,10 @@ def exact(
     sample: Annotated[
         bool, Field(description="a draw from the posterior; false = its mean, best in PSNR")
     ] = True,
+    tolerance: Annotated[
+        float,
+        Field(gt=0, lt=1, description="relative residual that ends a search over data that is a picture"),
+    ] = TOLERANCE,
 ) -> Step:
     """Draws from p(x0 | y) of a Gaussian prior N(m, C) by perturb-and-solve (Papandreou and Yuille 2010):
 
@@ -94,8 +98,9 @@ def exact(
     def correction() -> Correction:
         if isinstance(A, Inpaint):
             return _for_holes(A, prior, variance, problem)
-        whole = len(A.out_shape) == 3 and A.support is None
-        return (_for_data if whole else _for_pixels)(A, prior, variance, problem)
+        if len(A.out_shape) == 3 and A.support is None:
+            return _for_data(A, prior, variance, problem, tolerance)
+        return _for_pixels(A, prior, variance, problem)
 
     def step(state: State, sigma_next: Tensor) -> State:
         start, data = mean, y
@@ -114,7 +119,9 @@ def exact(
 Correction = Callable[[Tensor], Tensor]  # residual y - A x -> C A^T (A C A^T + sigma_y^2)^-1 residual
 
 
-def _for_data(A: LinearOperator, prior: GaussianPrior, variance: Tensor, problem: Problem) -> Correction:
+def _for_data(
+    A: LinearOperator, prior: GaussianPrior, variance: Tensor, problem: Problem, tolerance: float
+) -> Correction:
     """Solve (A C A^T + sigma_y^2) z = r for z of the size of y, in the prior's basis at that size.
 
     There A C A^T is nearly diagonal for blurs, reductions and weighted channels, exactly so for symmetric
@@ -134,7 +141,7 @@ def _for_data(A: LinearOperator, prior: GaussianPrior, variance: Tensor, problem
 
     def correct(residual: Tensor) -> Tensor:
         z = conjugate_gradient(
-            covariance, prior.vt(residual), precondition=lambda r: inverse * r, tolerance=TOLERANCE
+            covariance, prior.vt(residual), precondition=lambda r: inverse * r, tolerance=tolerance
         )
         return prior.v(variance * prior.vt(A.adjoint(prior.v(z))))
 
