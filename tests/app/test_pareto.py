@@ -421,6 +421,15 @@ def test_other_kinds_of_pictures_are_passed_over(desk, undrawn):
     assert any("grey: it draws 1 channels" in note for note in notes)
 
 
+def test_a_run_that_has_no_weights_yet_is_told(desk, undrawn):
+    """One that was stopped before its first save, or waits for its turn."""
+    (desk / "all/begun").mkdir()
+    (desk / "all/begun/config.yaml").write_text("name: begun\n")
+    found, notes = measured(tasks=("sample",), data=(), calls=(1,))
+    assert any("the run in 'all/begun' has no prior.safetensors yet" in note for note in notes)
+    assert "begun" not in {point.prior for point in found.points}
+
+
 def test_what_diverged_is_no_point_of_a_front(desk, undrawn):
     config = changed(PHOTO)
     prior = config.build()
