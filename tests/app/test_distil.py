@@ -80,6 +80,7 @@ def test_progressive_students_learn_from_each_other(teacher):
     assert first.distil.teacher == "run" and first.distil.guidance == 2
     assert second.distil.teacher == "students/progressive_2/prior.safetensors" and second.distil.guidance == 1
     assert second.distil.sigmas == first.distil.sigmas[::2] and len(first.distil.sigmas) == 4
+    assert first.objective.weight == second.objective.weight == "truncated_snr"
     made_for = load("students/progressive_1").config.made_for
     assert (
         made_for.sampler == "ddim" and made_for.sigmas == first.distil.sigmas[:1] and made_for.guidance == 2

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,6 +26,7 @@ from undiffuse.checkpoints import PriorConfig, load
 from undiffuse.checkpoints.native import MadeFor
 from undiffuse.config.distil import DistilConfig
 from undiffuse.config.train import LARGEST, checked_train, read_train, write_yaml
+from undiffuse.core.images import write as save
 from undiffuse.distil import Consistency, Guided, Progressive
 from undiffuse.distil.matching import Matching
 from undiffuse.distil.restoring import Restoring
@@ -123,6 +125,24 @@ def test_teachers_that_see_a_picture_or_predict_a_variance(place, kind):
 def test_settings_that_a_student_cannot_honour(teacher, capsys, setting, said):  # noqa: F811
     code, _, error = command(capsys, "distil", "run", "--sizes", "0.5", "--out", "no", "--set", setting)
     assert code == 2 and said in error.strip().splitlines()[-1] and not Path("no").exists()
+
+
+def test_data_of_other_classes(teacher, capsys):  # noqa: F811
+    """Said before a folder is begun, not at the first image of the class; and names count, not only how many."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)
+    np.savez("plain.npz", images=images)
+    np.savez("three.npz", images=images, labels=np.arange(60) % 3)
+    for i, name in enumerate(("1", "2") * 10):
+        Path("later", name).mkdir(parents=True, exist_ok=True)
+        save(torch.from_numpy(images[i]).permute(2, 0, 1) / 127.5 - 1, Path("later") / name / f"{i}.png")
+    for source, path, said in (
+        ("npz", "plain.npz", "conditioning.classes: 2, but the data has no labels"),
+        ("npz:labels=labels", "three.npz", "conditioning.classes: 2, but the data has 3"),
+        ("folder:classes=true", "later", "numbers its classes 0, 1, and the data 1, 2"),
+    ):
+        options = ("--sizes", "0.5", "--set", f"data.source={source}", "--set", f"data.path={path}", *SET)
+        code, _, error = command(capsys, "distil", "run", "--out", "no", *options)
+        assert code == 2 and said in error.strip().splitlines()[-1] and not Path("no").exists()
 
 
 def test_what_a_later_student_cannot_learn_is_said_before_the_first(place):

@@ -393,6 +393,9 @@ def test_the_command_names_plugins():
         ({"students": Path("photos"), "teacher": None}, "holds no prior of undiffuse"),
         ({"tasks": ("sample", "smudge")}, "no degradation named 'smudge'"),
         ({"sampler": "leap"}, "no sampler named 'leap'"),
+        ({"sampler": "ddim:leap=1"}, "'ddim' has no option 'leap'"),
+        ({"sampler": "churn:s_churn=-1"}, "option s_churn"),
+        ({"presets": Path("nowhere.yaml")}, "no file of presets 'nowhere.yaml'"),
         ({"algorithm": "dpir:mu=3"}, "has no option 'mu'"),
         ({"out": Path("photos")}, "'photos' holds other files"),
         ({"beside": ("photo-gaussian",)}, "is no network"),
@@ -416,6 +419,15 @@ def test_other_kinds_of_pictures_are_passed_over(desk, undrawn):
     found, notes = measured(tasks=("sample",), data=())
     assert "grey" not in {p.prior for p in found.points}
     assert any("grey: it draws 1 channels" in note for note in notes)
+
+
+def test_a_run_that_has_no_weights_yet_is_told(desk, undrawn):
+    """One that was stopped before its first save, or waits for its turn."""
+    (desk / "all/begun").mkdir()
+    (desk / "all/begun/config.yaml").write_text("name: begun\n")
+    found, notes = measured(tasks=("sample",), data=(), calls=(1,))
+    assert any("the run in 'all/begun' has no prior.safetensors yet" in note for note in notes)
+    assert "begun" not in {point.prior for point in found.points}
 
 
 def test_what_diverged_is_no_point_of_a_front(desk, undrawn):

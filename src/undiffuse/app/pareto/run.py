@@ -21,7 +21,8 @@ from undiffuse.app.pareto.restoring import Restoring
 from undiffuse.app.pareto.store import FILE, Answer, Question, Store, known
 from undiffuse.app.pareto.subjects import Subject, Subjects, open_subjects
 from undiffuse.app.pareto.table import sections
-from undiffuse.config import from_term, parse_term
+from undiffuse.app.sample.preset import read_presets
+from undiffuse.config import from_term, options, parse_term
 from undiffuse.config.pareto import SAMPLE, ParetoConfig
 from undiffuse.config.said import command_line
 from undiffuse.metrics import LPIPS, open_lpips
@@ -88,12 +89,13 @@ def _check(config: ParetoConfig, out: Path) -> None:
     held = {path.name for path in out.iterdir()} if out.is_dir() else set[str]()
     if not held <= BEFORE and FILE not in held and _record(out).get("analysis") != "pareto":
         raise ValueError(f"'{out}' holds other files; choose another folder with --out")
+    if config.presets is not None:
+        read_presets(config.presets)
     for term, table in ((config.sampler, SAMPLERS), (config.algorithm, RESTORERS)):
         name, first, given = parse_term(term)
-        if table is SAMPLERS and "steps" not in given:
-            table[name]  # its options may need the number of steps
-        else:
-            from_term(table[name], first, given)
+        if "steps" in options(table[name].factory).model_fields and first is None:
+            given.setdefault("steps", str(max(config.calls)))  # its own for each number of calls
+        from_term(table[name], first, given)
 
 
 def _lpips(config: ParetoConfig, subjects: Subjects) -> LPIPS | None:

@@ -97,13 +97,15 @@ def places(top: Path, out: Path) -> Iterator[Path]:
     for folder, inner, files in os.walk(top):
         here = Path(folder)
         inner[:] = sorted(name for name in inner if (here / name).resolve() != out.resolve())
-        if PRIOR in files:
+        if PRIOR in files or CONFIG in files:
             yield here  # its other files are the run's own
-        elif CONFIG not in files:
+        else:
             yield from (here / name for name in sorted(files) if name.endswith(SUFFIX))
 
 
 def _ours(place: Path) -> Opened:
+    if place.is_dir() and not (place / PRIOR).is_file():
+        raise ValueError(f"the run in '{place}' has no {PRIOR} yet; finish it with --resume")
     if not is_ours(place / PRIOR if place.is_dir() else place):
         raise ValueError(f"'{place}' is not of undiffuse; name it with --with, or convert it first")
     return _network(open_prior(str(place)))

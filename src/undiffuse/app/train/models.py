@@ -111,6 +111,9 @@ def describe(
     """What the weights will need to be a prior again."""
     if teacher is not None and teacher.config is not None:
         students.check_taught(config, teacher.config, training, config.conditioning.classes)
+        if config.conditioning.classes is not None:
+            _check_classes(training, config.conditioning.classes, classes)
+        students.check_names(config, teacher.config, classes)
         return students.describe_student(config, teacher.config)
     asked, conditioning, objective = config.network, config.conditioning, config.objective
     if asked["name"] != "photo" and objective.prediction == "edm":

@@ -79,6 +79,16 @@ def check_taught(config: TrainConfig, teacher: PriorConfig, data: Dataset, class
         raise ValueError(f"{name} knows noise up to sigma {highest:.4g}, the steps begin at {levels[0]:.4g}")
 
 
+def check_names(config: TrainConfig, teacher: PriorConfig, names: tuple[str, ...] | None) -> None:
+    """ValueError for classes that the teacher knows under other numbers; all names may be others."""
+    known = teacher.classes
+    if config.conditioning.classes and known and names and known != names and set(known) & set(names):
+        raise ValueError(
+            f"the teacher '{config.distil and config.distil.teacher}' numbers its classes {', '.join(known)}, and the "
+            f"data {', '.join(names)}; give data of the same classes"
+        )
+
+
 def _check_low_res(name: str, config: TrainConfig, teacher: PriorConfig) -> None:
     """ValueError unless the run makes the pictures that the teacher is conditioned on."""
     asked, noise = config.conditioning.low_res, config.conditioning.augmentation
