@@ -523,6 +523,17 @@ def test_results_have_a_folder_each(sets, monkeypatch):
     assert Path("evaluate/out.v1/result.json").read_bytes() == before
 
 
+def test_arrays_of_four_channels_are_told_what_is_expected(sets, undiffuse):
+    place, _, _ = sets
+    np.savez(place / "rgba.npz", np.zeros((6, 8, 8, 4), np.uint8))
+    told = undiffuse(
+        *("evaluate", place / "rgba.npz", "--reference", place / "theirs", "--features", "pixels:1"),
+        *("--metrics", "fid", "--out", place / "out"),
+    )
+    said = "rgba.npz[arr_0]#0: has 4 channels; expected grey or RGB, without alpha; convert it"
+    assert told.code == 2 and told.err.splitlines()[-1] == f"error: {said}"
+
+
 def test_data_sets_are_told_as_in_training(sets):
     """Floats of an .npz and idx files: the same pictures, the same distance."""
     place, ours, theirs = sets
