@@ -206,6 +206,10 @@ def test_what_is_not_possible_is_a_row_with_its_reason(undiffuse, photos):
     assert "needs a linear degradation" in found["jpeg", 0.0, "ddrm@2"]
     assert "5 calls a level" in found["sr4", 0.0, "daps@2"]
     assert "noise-free" in done.out and "noise-free" in (out / "report.html").read_text()
+    count = sum(status == OK for status in found.values())
+    assert done.out.splitlines()[-1].endswith(
+        f": {3 * count} rows measured, {36 - 3 * count} not possible, 0 kept"
+    )
 
 
 def test_a_method_that_has_become_possible_is_tried_again(photos, baseline):
@@ -219,7 +223,9 @@ def test_a_method_that_has_become_possible_is_tried_again(photos, baseline):
 
     made = config(photos, algorithms=("sometimes",))
     benched(made)
-    assert benched(made)[0].summary.lines == () and len(rows(made.out)) == 3  # said once
+    again, _ = benched(made)
+    assert again.summary.lines == () and len(rows(made.out)) == 3  # said once
+    assert (again.measured, again.impossible, again.kept) == (0, 3, 0)
     able.append(True)
     (line,) = benched(made)[0].summary.lines
     assert line.n == 3

@@ -102,7 +102,11 @@ def test_a_preset_is_better_on_noise_that_it_was_not_chosen_on(undiffuse, tmp_pa
     assert done.code == 0
     record = json.loads((tmp_path / "s" / "sample.json").read_text())
     assert record["settings"]["sampler"] == chosen.sampler and record["settings"]["steps"] == chosen.steps
-    assert read_presets(file)[0].chosen_by.pictures == 4
+    chosen_by = read_presets(file)[0].chosen_by
+    assert chosen_by.pictures == 4 and chosen_by.command == (
+        f"undiffuse compare photo-gaussian --samplers dpmpp:5 --n 2 --fine 100 --presets 5 --rounds 3 --out {tmp_path} "
+        "--size 8x8"
+    )
 
 
 def test_guided_calls_are_counted_twice_and_that_is_said(undiffuse, tmp_path):

@@ -158,10 +158,26 @@ def test_statistics_take_the_place_of_pictures(sets, save):
     assert found.values == {"fd": pytest.approx(expected, rel=1e-5)}
     with pytest.raises(ValueError, match="kid needs the pictures"):
         evaluated(place / "ours", place / "stats.npz", features="pixels:4", metrics=("kid",))
-    with pytest.raises(ValueError, match=r"\(48,\) and \(75,\)|\(75,\) and \(48,\)"):
-        evaluated(place / "ours", place / "stats.npz", features="pixels:5", out=place / "out")
     with pytest.raises(ValueError, match="give it as --reference"):
         evaluated(place / "stats.npz", place / "theirs", features="pixels:5")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_statistics_of_another_width_are_refused_before_features_are_computed(sets, weights):
+    place, _, _ = sets
+    np.savez(place / "stats.npz", mu=np.zeros(48), sigma=np.eye(48))
+    told = r"stats.npz' holds statistics of 48 features, and {} gives {}; give those of the same network"
+    given = {"metrics": ("fid",), "out": place / "out"}
+    for name, width, more in (("pixels:5", 75, {}), ("inception", 2048, {"weights": weights})):
+        with pytest.raises(ValueError, match=told.format(name, width)):
+            evaluated(place / "ours", place / "stats.npz", features=name, **more, **given)
+    means = place / "means.pt"
+    torch.jit.save(torch.jit.script(Means()), means)
+    with pytest.raises(ValueError, match=told.format(".*means.pt", 3)):  # tells by its first answer
+        evaluated(
+            place / "ours", place / "stats.npz", features=str(means), size=24, range="-1..1", batch=1, **given
+        )
+    assert not (place / "out").exists()
 
 
 def test_the_order_of_files_is_of_no_account(sets):
@@ -505,6 +521,17 @@ def test_results_have_a_folder_each(sets, monkeypatch):
     with pytest.raises(ValueError, match="is the result of 'runs/one/out.v1'; choose another"):
         evaluated(Path("runs/two/out.v1"), place / "theirs", **given)
     assert Path("evaluate/out.v1/result.json").read_bytes() == before
+
+
+def test_arrays_of_four_channels_are_told_what_is_expected(sets, undiffuse):
+    place, _, _ = sets
+    np.savez(place / "rgba.npz", np.zeros((6, 8, 8, 4), np.uint8))
+    told = undiffuse(
+        *("evaluate", place / "rgba.npz", "--reference", place / "theirs", "--features", "pixels:1"),
+        *("--metrics", "fid", "--out", place / "out"),
+    )
+    said = "rgba.npz[arr_0]#0: has 4 channels; expected grey or RGB, without alpha; convert it"
+    assert told.code == 2 and told.err.splitlines()[-1] == f"error: {said}"
 
 
 def test_data_sets_are_told_as_in_training(sets):

@@ -42,6 +42,27 @@ def test_another_file_of_its_name_is_refused(tmp_path):
         Manifest(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"verdict": ["consistent"]}, "expected a text"),
+        ({"seconds": None}, "expected a number"),
+        ({"draws": "one"}, "expected a number"),
+        ({"psnr": "high"}, "expected a number or null"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_its_line(tmp_path, more, said):
+    manifest = Manifest(tmp_path)
+    manifest.add(line("a.png", verdict="consistent", seconds=1, draws=1, psnr=None))
+    assert Manifest(tmp_path).line("a.png")["seconds"] == 1
+    manifest.add(line("b.png", **more))
+    name, value = next(iter(more.items()))
+    with pytest.raises(ValueError) as error:
+        Manifest(tmp_path)
+    told = f"'{manifest.path}', line 2: {name} is {str(value)!r}; {said}; remove the line, "
+    assert str(error.value).startswith(told)
+
+
 def test_a_picture_takes_no_more_memory_than_its_name(tmp_path):
     """In all 2,000 lines of 2 kB; of each the name (some 60 bytes), a number (32), and both in a dict (40 to 100)."""
     count, told = 2000, "x" * 2000

@@ -226,6 +226,13 @@ def test_lpips_is_that_of_the_benchmark(desk, undiffuse, undrawn):
         measured(**{**given, "size": None}, reference=None)
 
 
+@pytest.mark.parametrize("option", ["--lpips auto", "--data large"])
+def test_what_no_task_uses_is_refused(undiffuse, option):
+    done = undiffuse("pareto", "all", *option.split())
+    assert done.code == 2
+    assert f"error: pareto: {option} is of tasks such as sr4; add one to --tasks, or leave it out" in done.err
+
+
 def test_presets_are_taken_where_they_fit(desk, undiffuse, undrawn):
     words = "--samplers dpmpp:3 --presets 3 --n 2 --fine 20 --rounds 1 --out chosen"
     done = undiffuse("compare", "big.safetensors", *words.split())

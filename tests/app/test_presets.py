@@ -153,6 +153,18 @@ def test_a_preset_beside_an_algorithm_is_refused(undiffuse, photo, tmp_path):
     assert done.code == 2 and "leave one of them out" in done.err and "--algorithm dpir" in done.err
 
 
+def test_a_goal_that_chooses_nothing_is_refused(undiffuse, photo, tmp_path):
+    given = ("restore", photo, "--degrade", "sr4", "--prior", "photo-gaussian", "--out", tmp_path / "o")
+    done = undiffuse(*given, "--algorithm", "dpir", "--goal", "perceptual")
+    assert done.code == 2 and not (tmp_path / "o").exists()
+    assert done.err == (
+        "error: --goal perceptual chooses the algorithm, and --algorithm dpir is another; leave one of them out\n"
+    )
+    assert undiffuse(*given, "--algorithm", "ddrm", "--goal", "posterior", "--steps", 2).code == 0
+    (record,) = (tmp_path / "o").glob("*.json")
+    assert json.loads(record.read_text())["config"]["draws"] == 8  # this one chooses the draws
+
+
 def test_error_bars_are_widened_as_the_preset_says(tmp_path, photo):
     """For the preset as it is; another number of steps, or an algorithm of one's own, was not measured."""
     drawn = {"goal": "posterior", "algorithm": "ddrm", "grid": None, "draws": 4}

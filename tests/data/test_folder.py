@@ -36,6 +36,19 @@ def test_found_sorted_and_as_stored(root):
     assert any("1 other" in note for note in data.notes)
 
 
+def test_of_samples_the_numbered_pictures(tmp_path):
+    for name in ("00000.png", "00001.png", "grid.png", "path.png"):
+        picture(tmp_path / name)
+    assert len(folder(tmp_path)) == 4
+    (tmp_path / "sample.json").write_text("{}")
+    found = folder(tmp_path)
+    assert [found.name(i) for i in range(len(found))] == ["00000.png", "00001.png"]
+    assert "2 picture(s) beside the samples left out" in found.notes
+    for name in ("00000.png", "00001.png"):
+        (tmp_path / name).unlink()
+    assert len(folder(tmp_path)) == 2  # a record of something else
+
+
 def test_grey_is_luma(root):
     data = folder(root, channels=1)
     assert data[2].image.shape == (1, 4, 5) and data.channels == 1

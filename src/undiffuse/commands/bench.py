@@ -63,4 +63,5 @@ def _print(result: "Benched") -> None:
     )
     for text in summary.missing(result.asked):
         console.print(text, markup=False, soft_wrap=True)
-    typer.echo(f"{result.table}: {result.measured} rows measured, {result.kept} kept")
+    impossible = f", {result.impossible} not possible" if result.impossible else ""
+    typer.echo(f"{result.table}: {result.measured} rows measured{impossible}, {result.kept} kept")

@@ -85,8 +85,7 @@ class ParetoConfig(Options):
             raise ValueError(
                 f"--reference {self.reference} is of the task {SAMPLE}; add it to --tasks, or leave it out"
             )
-        if self.data and not set(self.tasks) - {SAMPLE}:
-            raise ValueError(
-                f"--data {self.data[0]} is of tasks such as sr4; add one to --tasks, or leave it out"
-            )
+        if not set(self.tasks) - {SAMPLE} and (self.data or self.lpips is not None):
+            useless = f"--data {self.data[0]}" if self.data else f"--lpips {self.lpips}"
+            raise ValueError(f"{useless} is of tasks such as sr4; add one to --tasks, or leave it out")
         return self

@@ -55,4 +55,5 @@ def as_channels(pixels: Tensor, channels: int, name: str) -> Tensor:
     if channels == 1 and have == 3:
         grey = torch.einsum("c,chw->hw", torch.tensor(_LUMA), pixels.float())[None]
         return grey if pixels.is_floating_point() else grey.round().to(torch.uint8)
-    raise Unusable(f"{name}: has {have} channels; expected {channels}; convert it, or set channels={have}")
+    wanted = "grey or RGB, without alpha" if channels in (1, 3) else channels
+    raise Unusable(f"{name}: has {have} channels; expected {wanted}; convert it")

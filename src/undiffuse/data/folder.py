@@ -18,6 +18,8 @@ from undiffuse.data.table import LARGEST_LABEL, numbered
 from undiffuse.registry import DATASETS
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy")
+_RECORD = "sample.json"  # marks a folder of `undiffuse sample`: numbered pictures, and grid.png is none
+_SAMPLE = re.compile(r"\d{5,}\.(png|npy)")
 _LONGEST_LIST = 2**30  # bytes
 
 
@@ -95,7 +97,7 @@ def checked_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def found(root: Path) -> tuple[list[str], tuple[str, ...]]:
-    """Names of all images under a folder, sorted, and what was left out."""
+    """Names of all images under a folder, of samples the numbered ones, sorted, and what was left out."""
     names: list[str] = []
     left = Counter[str]()
     for at, folders, files in os.walk(root, onerror=_refuse):
@@ -106,6 +108,9 @@ def found(root: Path) -> tuple[list[str], tuple[str, ...]]:
                 left["other or hidden file(s)"] += 1
             else:
                 names.append((Path(at) / name).relative_to(root).as_posix())
+    if (root / _RECORD).is_file() and (samples := [name for name in names if _SAMPLE.fullmatch(name)]):
+        left["picture(s) beside the samples"] += len(names) - len(samples)
+        names = samples
     if not names:
         raise ValueError(f"{root}: holds no image; expected files in {' '.join(SUFFIXES)}; check the folder")
     notes = tuple(f"{count} {what} left out" for what, count in left.items() if count)

@@ -32,6 +32,7 @@ class Benched:
     table: Path
     summary: Summary
     measured: int  # rows of this run
+    impossible: int  # rows of this run without an answer: the next one tries them again
     kept: int  # rows that were there already
     memory: str  # how memory was found
     shown: tuple[Cell, ...]  # those whose pictures are kept, one for each task and noise

@@ -60,12 +60,7 @@ def run(config: BenchConfig) -> Iterator[Event]:
     lpips_by = "" if lpips is None else lpips.mark[:16]
     lpips = None if lpips is None else lpips.to(device)
     bench = _Bench(config, opened, device, Measurements(config.out), Table(config.out), lpips, lpips_by)
-    pairs = [
-        (cell, method)
-        for cell in cells
-        for method in methods
-        if not bench.table.done(bench.key(cell, method), bench.lpips_by)
-    ]
+    pairs = bench.missing([(cell, method) for cell in cells for method in methods])
     kept = len(cells) * len(methods) - len(pairs)
     for note in notes:
         yield Note(note)
@@ -73,12 +68,13 @@ def run(config: BenchConfig) -> Iterator[Event]:
     if kept:
         yield Note(f"{kept} rows are there already")
     yield from bench.rows(pairs, list(shown.values()))
+    impossible = len(bench.missing(pairs))
     summary = summarise(bench.comparable(cells, methods), reference)
     if pairs:
         yield Saved(bench.table.path)
     asked = frozenset(method.label(config.draws) for method in methods if method.asked)
     result = Benched(
-        config, opened, bench.table.path, summary, len(pairs), kept, how(device),
+        config, opened, bench.table.path, summary, len(pairs) - impossible, impossible, kept, how(device),
         tuple(shown.values())[::-1], asked,
     )  # fmt: skip
     if config.report:
@@ -114,6 +110,10 @@ class _Bench:
 
     def key(self, cell: Cell, method: Contender) -> tuple[str, ...]:
         return self._row(cell, method, OK).key
+
+    def missing(self, pairs: Sequence[tuple[Cell, Contender]]) -> list[tuple[Cell, Contender]]:
+        """Those without a row of an answer."""
+        return [pair for pair in pairs if not self.table.done(self.key(*pair), self.lpips_by)]
 
     def _row(self, cell: Cell, method: Contender, status: str) -> Row:
         draws = self.config.draws

@@ -15,6 +15,7 @@ from undiffuse.app.presets import ChosenBy
 from undiffuse.app.sample.plan import Plan
 from undiffuse.app.sample.preset import SamplerPreset, prior_key
 from undiffuse.config.compare import CompareConfig
+from undiffuse.config.said import command_line
 from undiffuse.core.grids import from_timesteps, karras
 
 SOLVERS = (
@@ -85,7 +86,7 @@ def choose(
         "distance on the pictures searched on": round(best[0], 6), "fine solution": f"heun, {config.fine} steps",
     }  # fmt: skip
     chosen_by = ChosenBy(
-        command=f"undiffuse compare --presets {calls} --fine {config.fine} --n {config.n} --seed {config.seed}",
+        command=command_line(config.model_copy(update={"device": "auto"}), "undiffuse", "compare"),
         date=datetime.date.today().isoformat(), data="samples of the prior itself", pictures=2 * config.n,
         figures=figures,
     )  # fmt: skip

@@ -160,6 +160,13 @@ def _fill(net: nn.Module, weights: Weights, unused: tuple[str, ...]) -> None:
     net.load_state_dict({name: weights.tensors[name] for name in wanted}, strict=False)
 
 
+def width(features: str) -> int | None:
+    """How many features there are of a picture; None where the network has to be asked."""
+    if features.partition(":")[0] == "pixels":
+        return 3 * _number(features) ** 2
+    return inception.WIDTH if features == "inception" else None
+
+
 def components(features: str) -> int | None:
     """How many principal ones are asked for; None of features that are not reduced."""
     return _number(features) if features.partition(":")[0] == "pca" else None

@@ -4,16 +4,17 @@ import importlib.metadata
 import json
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from undiffuse.app import machine, outputs
 from undiffuse.app.evaluate import measure
 from undiffuse.app.evaluate.cache import Features, features_of
-from undiffuse.app.evaluate.networks import Extractor, components, extractor, network_file
+from undiffuse.app.evaluate.networks import Extractor, components, extractor, network_file, width
 from undiffuse.app.evaluate.sources import Source, digest_of, open_source
 from undiffuse.app.events import Done, Event, Note, Progress, Saved
 from undiffuse.app.pull.shelf import digests
@@ -52,7 +53,7 @@ def run(config: EvaluateConfig) -> Iterator[Event]:
         raise ValueError(f"'{config.samples}' holds statistics; expected pictures; give it as --reference")
     metrics = check(config, reference, samples)
     device = machine.device(config.device)
-    made = yield from _opened(config, device)
+    made = _fitting(config, metrics, reference, (yield from _opened(config, device)))
     yield from _said(samples, reference, made, metrics)
     theirs = None
     if reference.pictures is not None and _looked_at(metrics, reference, made):
@@ -110,6 +111,8 @@ def check(config: EvaluateConfig, reference: Source, samples: Source | None = No
         )
     network_file(config)
     _check_components(config, reference)
+    if (known := width(config.features)) is not None:
+        _check_width(config, metrics, reference, known)
     return metrics
 
 
@@ -154,6 +157,27 @@ def _check_components(config: EvaluateConfig, reference: Source) -> None:
         raise ValueError(
             f"pca:{asked} needs more than {asked} pictures of reference, not {count}; ask for fewer components"
         )
+
+
+def _check_width(config: EvaluateConfig, metrics: Sequence[str], reference: Source, found: int) -> None:
+    """ValueError for statistics of other features than those that they are compared with."""
+    used = "fid" in metrics and (config.features == "inception" or reference.pictures is None)
+    if used and reference.statistics is not None and (stored := len(reference.statistics[0])) != found:
+        raise ValueError(
+            f"'{reference.path}' holds statistics of {stored} features, and {config.features} gives {found}; "
+            "give those of the same network, or the pictures"
+        )
+
+
+def _fitting(config: EvaluateConfig, metrics: Sequence[str], reference: Source, made: Extractor) -> Extractor:
+    """The same; ValueError at its first answer if that is not as wide as the statistics."""
+
+    def compute(x: Tensor) -> tuple[Tensor, Tensor | None]:
+        answer = made.compute(x)
+        _check_width(config, metrics, reference, answer[0].shape[1])
+        return answer
+
+    return replace(made, compute=compute)
 
 
 def _looked_at(metrics: tuple[str, ...], reference: Source, made: Extractor) -> bool:

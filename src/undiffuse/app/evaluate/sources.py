@@ -1,7 +1,6 @@
 """The pictures that are compared, or statistics of them: a folder, a data set, an .npz of either."""
 
 import hashlib
-import re
 import zipfile
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -22,9 +21,6 @@ from undiffuse.data.folder import Files, checked_folder, found
 from undiffuse.metrics.features import gaussian
 from undiffuse.registry import DATASETS
 
-RECORD = (
-    "sample.json"  # marks a folder of `undiffuse sample`: its pictures are numbered, and grid.png is none
-)
 ARRAYS = "arr_0"  # as numpy.savez names it, and the evaluators of guided diffusion expect it
 
 
@@ -59,13 +55,10 @@ def open_source(path: Path, only: str | None = None, source: str | None = None) 
         )
     root = checked_folder(path)
     names, notes = found(root)
-    if (root / RECORD).is_file():
-        names = [name for name in names if re.fullmatch(r"\d{5,}\.(png|npy)", name)]
     if only is not None:
         names = [name for name in names if fnmatch(name, only)]
     if not names:
-        what = f"a name like {only}" if only else "numbered pictures"
-        raise ValueError(f"'{path}' holds no picture of {what}; look at the names")
+        raise ValueError(f"'{path}' holds no picture of a name like {only}; look at the names")
     return Source(path, Files(root, names), None, tuple(note for note in notes if "left out" in note))
 
 

@@ -8,9 +8,11 @@ from typing import Any, BinaryIO, overload
 
 from undiffuse.app.outputs import append_lines
 from undiffuse.app.restore.folder import MANIFEST, stamp, unchanged
+from undiffuse.app.restore.table import MEASURED
 from undiffuse.core.images import replace_file
 
 Line = dict[str, Any]
+WORDS, NUMBERS = ("degrade", "algorithm", "verdict"), ("noise", "calls", "draws", "seconds")
 
 
 class Manifest:
@@ -116,14 +118,32 @@ def _lines(path: Path) -> Iterator[tuple[int, Line]]:
     at = 0
     try:
         with path.open("rb") as file:
-            for text in file:
+            for number, text in enumerate(file, 1):
                 begun, at = at, at + len(text)
                 try:
                     line = json.loads(text)
                 except (ValueError, RecursionError):
                     continue  # cut off by a kill
                 if not (isinstance(line, dict) and isinstance(line.get("image"), str)):
-                    raise ValueError("it holds a line without an image")
+                    raise ValueError(
+                        f"'{path}' is no manifest of undiffuse (line {number} has no image); choose another --out"
+                    )
+                _check_types(line, f"'{path}', line {number}")
                 yield begun, line
-    except (OSError, ValueError) as error:
-        raise ValueError(f"'{path}' is no manifest of undiffuse ({error}); choose another --out") from None
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be read ({error}); choose another --out") from None
+
+
+def _check_types(line: Line, where: str) -> None:
+    """ValueError for what a table cannot show: a line of another hand."""
+    for names, kinds, expected in (
+        (WORDS, str, "a text"),
+        (NUMBERS, (int, float), "a number"),
+        (MEASURED, (int, float, type(None)), "a number or null"),
+    ):
+        for name in names:
+            if name in line and not isinstance(line[name], kinds):
+                raise ValueError(
+                    f"{where}: {name} is {str(line[name])[:40]!r}; expected {expected}; remove the line, and the "
+                    "picture is restored again"
+                )

@@ -28,6 +28,11 @@ def run(config: RestoreConfig, *, dry: bool = False) -> Iterator[Event]:
     for path in (config.image, config.out):
         if "\ufffd" in os.fsencode(path).decode(errors="replace"):
             raise ValueError(f"the name '{path}' is not UTF-8, so that no report can hold it; rename it")
+    if config.goal == "perceptual" and config.algorithm != "auto":  # the other goals say how many draws
+        raise ValueError(
+            f"--goal perceptual chooses the algorithm, and --algorithm {config.algorithm} is another; leave one of "
+            "them out"
+        )
     if not config.image.is_dir() and (config.fleet is not None or config.workers is not None):
         raise ValueError(
             "--fleet and --workers are for a folder of pictures, and this is one; leave them out"

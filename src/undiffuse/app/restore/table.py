@@ -14,8 +14,9 @@ TABLE = "metrics.csv"
 SETTINGS = ["image", "degrade", "noise", "prior", "label", "guidance", "algorithm", "steps", "draws", "seed"]
 OPTIONS = "options"  # of the algorithm; a table of an earlier version has none
 QUALITY = ["psnr", "ssim", "ms_ssim", "lpips", "spectrum"]
-COLUMNS = [*SETTINGS, OPTIONS, *QUALITY, *(f"saved_{name}" for name in QUALITY)]
-COLUMNS += ["psnr_pinv", "psnr_degraded", "coverage90", "residual", "verdict", "seconds"]
+MEASURED = [*QUALITY, *(f"saved_{name}" for name in QUALITY)]
+MEASURED += ["psnr_pinv", "psnr_degraded", "coverage90", "residual"]
+COLUMNS = [*SETTINGS, OPTIONS, *MEASURED, "verdict", "seconds"]
 FORMATS = {"noise": ".5g", "guidance": "g", "residual": ".5g", "seconds": ".2f"}
 
 
