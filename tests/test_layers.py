@@ -41,7 +41,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "operators": {"core", "config", "registry"},  # config: operators/build.py reads options from text
     "restore": {"core", "operators", "samplers", "registry"},  # a conditional denoiser goes into any sampler
     "training": {"core", "operators", "priors"},  # operators: what super-resolution is conditioned on
-    "distil": {"core", "checkpoints", "operators", "priors", "registry", "restore", "samplers", "training"},
+    "distil": {
+        "core",
+        "checkpoints",
+        "networks",
+        "operators",
+        "priors",
+        "registry",
+        "restore",
+        "samplers",
+        "training",
+    },
     "interop": {"core", "operators", "priors", "restore"},
     "analysis": {"core", "metrics", "operators", "priors"},
     "contracts": {"core", "priors", "operators", "restore", "registry"},

@@ -79,6 +79,11 @@ def test_what_is_learned_is_what_was_asked_for(teacher):  # noqa: F811
     distil(out="sizes", sizes=(1.0,), truth=0.25)
     plain = lesson("sizes/size_1")
     assert isinstance(plain, Matching) and plain.truth == 0.25 and plain.label_dropout == 0.1
+    distil(
+        out="looked", sizes=(0.3,), method="progressive", to_steps=2, from_steps=4, guidance=2.0, features=0.5
+    )
+    assert lesson("looked/size_0.3").features == 0.5
+    assert read_train(Path("looked/size_0.3_progressive_2/config.yaml")).distil.features == 0
     distil(out="one", method="consistency", to_steps=1, steps=8)
     one = lesson("one/consistency_1")
     assert isinstance(one, Consistency) and one.by_gap and one.teacher is not None
@@ -262,6 +267,11 @@ def test_sizes_and_steps_that_are_refused():
     with pytest.raises(ValueError, match="10000"):
         DistilConfig(teacher="run", method="progressive", to_steps=10_001)
     assert DistilConfig(teacher="run", sizes=(0.5,), steps=400_000).steps == 400_000
+    for options in (dict(method="consistency", to_steps=1), dict(sizes=(0.5,), guidance=2.0)):
+        with pytest.raises(
+            ValueError, match="--features 1 is of students of a size that learn without --guidance"
+        ):
+            DistilConfig(teacher="run", features=1.0, **options)
 
 
 def test_the_most_steps_fit_in_a_configuration():
@@ -378,3 +388,14 @@ def test_classes_cannot_practise(teacher, capsys):  # noqa: F811
     options = ("--method", "restore", "--to-steps", "2", "--tasks", "sr2", "--out", "students", *SET)
     code, _, error = command(capsys, "distil", "run", *options)
     assert code == 2 and "has classes" in error
+
+
+def test_features_are_not_of_compiled_layers(teacher):  # noqa: F811
+    with pytest.raises(ValueError, match="distil.features with train.compile: compiled layers show nothing"):
+        list(
+            run(
+                DistilConfig(
+                    teacher="run", sizes=(0.3,), features=1.0, settings=(*QUICK, "train.compile=true")
+                )
+            )
+        )

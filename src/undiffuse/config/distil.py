@@ -51,6 +51,11 @@ class DistilConfig(Options):
         Share,
         Said("Of sizes: share of the clean picture in the loss, beside the teacher."),
     ] = 0.0
+    features: Annotated[
+        float,
+        pydantic.Field(ge=0, le=1000),
+        Said("Of sizes: weight of looking where the teacher's layers look, such as 1."),
+    ] = 0.0
     tuning: Annotated[bool, Said("Of consistency: from the data alone, not the teacher's path.")] = False
     tasks: Annotated[
         tuple[str, ...], Terms, Said("Of restore: degradations to practise, such as sr4,deblur_gauss,inp.")
@@ -95,6 +100,10 @@ class DistilConfig(Options):
             raise ValueError(f"--grid {self.grid} is of --method progressive; leave it out")
         if self.truth and not self.sizes:
             raise ValueError(f"--truth {self.truth:g} is of students of a size; give it with --sizes")
+        if self.features and (not self.sizes or (self.method == "match" and self.guidance != 1)):
+            raise ValueError(
+                f"--features {self.features:g} is of students of a size that learn without --guidance; leave it out"
+            )
         if (self.method == "restore") != bool(self.tasks):
             raise ValueError(
                 f"--method {self.method} with --tasks {','.join(self.tasks) or 'not given'}; --method restore needs "

@@ -151,6 +151,10 @@ class DistilConfig(Options):
         float,
         pydantic.Field(ge=0, le=1),
     ] = 0.0
+    features: Annotated[  # of match: weight of what the layers look at
+        float,
+        pydantic.Field(ge=0, le=1000),
+    ] = 0.0
     sigmas: tuple[Annotated[float, pydantic.Field(gt=0)], ...] | None = (
         None  # levels to step on, without the 0: of progressive the teacher's, of consistency the student's
     )
@@ -169,6 +173,10 @@ class DistilConfig(Options):
             raise ValueError(f"{len(self.sigmas or ())} levels of the teacher; expected an even number")
         if self.truth and self.method != "match":
             raise ValueError(f"truth {self.truth:g} is of the method match; leave it out")
+        if self.features and (self.method != "match" or self.guidance != 1):
+            raise ValueError(
+                f"features {self.features:g} are of the method match, and without guidance; leave them out"
+            )
         if self.tuning and (self.method != "consistency" or self.guidance != 1):
             raise ValueError("tuning is of the method consistency, and without guidance; leave it out")
         return self
@@ -185,6 +193,14 @@ class TrainConfig(Options):
     optimizer: OptimizerConfig = OptimizerConfig()
     train: RunConfig
     distil: DistilConfig | None = None  # None: from data alone
+
+    @pydantic.model_validator(mode="after")
+    def _features(self) -> "TrainConfig":
+        if self.distil is not None and self.distil.features and self.train.compile:
+            raise ValueError(
+                "distil.features with train.compile: compiled layers show nothing; leave out one of them"
+            )
+        return self
 
 
 def read_train(path: Path, settings: Iterable[str] = ()) -> TrainConfig:

@@ -138,6 +138,7 @@ def _stages(plan: Plan) -> Iterator[Stage]:
         network, prefix = student(plan.described, size), f"size_{size:g}"
         first = config.method == "match"
         told = {"method": "match", "share": size, "truth": config.truth}
+        told["features"] = config.features
         told["guidance"] = config.guidance if first else 1.0
         yield _stage(plan, prefix, network, told, teacher, None)
         start, prefix = str(plan.out / prefix / PRIOR), f"{prefix}_"

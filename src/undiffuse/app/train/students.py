@@ -170,7 +170,9 @@ def lesson(
         "condition": condition,
     }
     if distil.method == "match":
-        return Matching(student, taught, draw_sigma, weight, truth=distil.truth, **told)
+        return Matching(
+            student, taught, draw_sigma, weight, truth=distil.truth, features=distil.features, **told
+        )
     if distil.method == "restore":
         assert distil.practice is not None
         shape = teacher.config.channels, config.data.size, config.data.size
