@@ -125,6 +125,10 @@ def test_teachers_that_see_a_picture_or_predict_a_variance(place, kind):
         ("train={steps: 3, batch: 4}", "train.start follows from the teacher"),
         ("conditioning.low_res=2", "is conditioned on no picture"),
         ("objective.sigma_data=0.3", "made for data of deviation 0.5"),
+        (
+            "objective.log_sigma=[8.0, 1.0]",
+            "knows noise up to sigma 80; objective.log_sigma=[8.0, 1.0] draws more",
+        ),
     ],
 )
 def test_settings_that_a_student_cannot_honour(teacher, capsys, setting, said):  # noqa: F811

@@ -1,5 +1,6 @@
 """What a student is, and what it learns: the training of `undiffuse distil`."""
 
+import math
 from typing import Any
 
 import torch
@@ -77,6 +78,11 @@ def check_taught(config: TrainConfig, teacher: PriorConfig, data: Dataset, class
     levels = (config.distil.sigmas if config.distil else None) or (highest,)
     if levels[0] > highest * (1 + 1e-6):
         raise ValueError(f"{name} knows noise up to sigma {highest:.4g}, the steps begin at {levels[0]:.4g}")
+    if told.log_sigma is not None and math.exp(min(told.log_sigma[0] + 2 * told.log_sigma[1], 700)) > highest:
+        raise ValueError(
+            f"{name} knows noise up to sigma {highest:.4g}; objective.log_sigma={list(told.log_sigma)} draws more than "
+            "a fiftieth of its levels beyond: lower it"
+        )
 
 
 def check_names(config: TrainConfig, teacher: PriorConfig, names: tuple[str, ...] | None) -> None:
