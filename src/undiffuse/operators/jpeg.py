@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from undiffuse.core.dct import dct, idct
-from undiffuse.core.images import read
+from undiffuse.core.images import read, rounded
 from undiffuse.core.jpeg import BLOCK, INTO_RGB, TO_YCC, Tables, flips
 from undiffuse.operators.base import Separable, Shape
 from undiffuse.operators.truncated import truncated
@@ -183,6 +183,19 @@ class Jpeg(Separable):
             total += weight * float((lost * (steps / 127.5) ** 2).mean())
         return total**0.5
 
+    def rounding(self, y: Tensor) -> float:
+        """The root mean square of what a decoder changed in y by rounding samples, drawn-out colours, R, G and B.
+
+        It does what this decoder would do: each is half a level at most, but where a picture is flat all of a block
+        are rounded alike, and the variance is between 0 and three times that of noise.
+        """
+        stored = self._as_stored(self.read(y))
+        samples = [self._samples(k, data.round(), stored) for k, data in enumerate(self._decoded(stored))]
+        samples = [plane.clamp(-128, 127) for plane in samples]
+        exact = self._drawn_out(samples, stored).clamp(-1, 1)
+        whole = rounded(self._drawn_out(samples, stored, whole=True))
+        return float((whole - exact).square().mean().sqrt())
+
     def _noise(self, k: int, sigma_y: float) -> Tensor:
         """Deviation of a component's coefficients, in steps, (8, 8): a sample is a mean over pixels."""
         return sigma_y * 127.5 / self.steps[k] / math.prod(self.samples[k]) ** 0.5
@@ -228,13 +241,15 @@ class Jpeg(Separable):
         height, width = _sampled(like, self.samples[k])
         return blocks.transpose(2, 3).flatten(3).flatten(1, 2)[:, :height, :width]
 
-    def _drawn_out(self, planes: list[Tensor], like: Tensor) -> Tensor:
-        """Samples to pixels, in [-1, 1]: halved colours smoothly, others repeated."""
+    def _drawn_out(self, planes: list[Tensor], like: Tensor, *, whole: bool = False) -> Tensor:
+        """Samples to pixels, in [-1, 1]: halved colours smoothly, others repeated. `whole`: both in whole levels."""
         levels: list[Tensor] = []
         for plane, samples in zip(planes, self.samples, strict=True):
             mode = "bilinear" if max(samples) <= 2 else "nearest"
+            plane = _whole(plane) if whole else plane
             pixels = interpolate(plane[:, None], scale_factor=samples, mode=mode)
-            levels.append(pixels[..., : like.shape[-2], : like.shape[-1]])
+            pixels = pixels[..., : like.shape[-2], : like.shape[-1]]
+            levels.append(_whole(pixels) if whole else pixels)
         levels[0] = levels[0] + 128
         return torch.einsum("dc,bchw->bdhw", self.back, torch.cat(levels, 1)) / 127.5 - 1
 
@@ -259,6 +274,11 @@ class Jpeg(Separable):
 def _axes(orientation: int) -> list[int]:
     """The axes that are turned round to see a picture."""
     return [axis for axis, turned in zip((-2, -1), flips(orientation), strict=True) if turned]
+
+
+def _whole(levels: Tensor) -> Tensor:
+    """Rounded half up, as the Independent JPEG Group's library does; a thousandth less is a half in float32."""
+    return (levels + 0.501).floor()
 
 
 def _sampled(x: Tensor, samples: tuple[int, int]) -> tuple[int, int]:
