@@ -73,6 +73,11 @@ def test_a_jpeg_tells_how_it_was_compressed(undiffuse, tmp_path):
     as_image(clean).save(tmp_path / "plain.jpg", quality=60, subsampling=2)
     dry = undiffuse("restore", tmp_path / "plain.jpg", *given, "--dry-run")
     assert dry.code == 0 and "compressed as by jpeg:quality=60,subsampling=420" in dry.err
+    as_image(clean[:, :91]).save(tmp_path / "cut.jpg", quality=60)  # the file alone tells the last blocks
+    as_image(clean[:, :91]).save(tmp_path / "cut, too.jpg", quality=60)
+    for name, how in (("cut", "jpeg:like="), ("cut, too", "jpeg:quality=60,subsampling=420")):
+        dry = undiffuse("restore", tmp_path / f"{name}.jpg", "--measured", "--degrade", "jpeg", "--dry-run")
+        assert dry.code == 0 and f"compressed as by {how}" in dry.err
     for degrade in ("jpeg", "jpeg . blur:gaussian"):
         refused = undiffuse("restore", tmp_path / "clean.png", "--measured", "--degrade", degrade)
         assert refused.code == 2 and "does not tell how it was compressed" in refused.err

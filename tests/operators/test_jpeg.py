@@ -229,3 +229,24 @@ def test_turned_pictures_are_judged_where_their_blocks_lie():
     stored = Jpeg((3, 33, 40), replace(tables, orientation=1)).judged
     assert stored is not None and torch.equal(judged, stored.mT.flip(-1))
     assert Jpeg((3, 32, 48), tables).judged is None and Jpeg((3, 5, 5), tables).judged is None
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("subsampling", ["444", "420"])
+def test_what_a_file_holds_beyond_the_edge_is_read(tmp_path, subsampling, orientation, progressive):
+    """As of the picture that the encoder made of it, of whole blocks: it repeats the last row and column."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    pixels = photograph(75, 93)
+    found: list[list[torch.Tensor]] = []
+    for name, stored in (("cut", pixels), ("whole", np.pad(pixels, ((0, 5), (0, 3), (0, 0)), mode="edge"))):
+        Image.fromarray(stored).save(
+            tmp_path / f"{name}.jpg", quality=50, subsampling=SAMPLING[subsampling], exif=exif,
+            progressive=progressive,
+        )  # fmt: skip
+        y = read(tmp_path / f"{name}.jpg", measured=True).pixels[None].double()
+        A = OPERATORS["jpeg"](tuple(y.shape[1:]), like=str(tmp_path / f"{name}.jpg"))
+        found.append([data.round() for data in A._decoded(A._as_stored(A.read(y)))])
+        assert A.read(-y).shape == y.shape  # of another picture the file does not tell
+    assert all(torch.equal(cut, whole) for cut, whole in zip(*found, strict=True))

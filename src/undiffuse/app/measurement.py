@@ -188,11 +188,13 @@ def _as_stored(config: RestoreConfig, picture: Picture) -> RestoreConfig:
             "jpeg:quality=75,subsampling=420"
         )
     told = as_text(picture.jpeg.tables)
-    if told is None and ("," in str(config.image) or " . " in str(config.image)):
+    named = "," not in str(config.image) and " . " not in str(config.image)
+    if told is None and not named:
         raise ValueError(
             f"'{config.image}' is named by what is undone, jpeg:like=FILE; rename it without commas"
         )
-    told = told or f"jpeg:like={config.image}"
+    if told is None or (named and picture.jpeg.tables.whole is not None):  # which the file alone tells
+        told = f"jpeg:like={config.image}"
     return config.model_copy(update={"degrade": " . ".join([told, *before])})
 
 

@@ -81,6 +81,7 @@ class Jpeg(Separable):
     basis: Tensor
     colour: Tensor
     back: Tensor
+    whole: Tensor | None
 
     def __init__(self, shape: Shape, tables: Tables):
         super().__init__(shape, shape)
@@ -94,6 +95,8 @@ class Jpeg(Separable):
         self.orientation = tables.orientation
         steps = np.stack([steps for steps, _, _ in tables.components])
         colour = torch.as_tensor(TO_YCC if shape[0] == 3 else np.eye(1))
+        whole = None if tables.whole is None else np.atleast_3d(tables.whole).transpose(2, 0, 1).copy()
+        self.register_buffer("whole", None if whole is None else torch.as_tensor(whole))  # (C, H, W) of bytes
         self.register_buffer("steps", torch.as_tensor(steps, dtype=torch.float64))  # (C, 8, 8)
         self.register_buffer("basis", dct(torch.eye(BLOCK, dtype=torch.float64), 0))
         self.register_buffer("colour", colour)
@@ -128,8 +131,11 @@ class Jpeg(Separable):
         return y
 
     def read(self, y: Tensor) -> Tensor:
-        """y as it was before the decoder clamped it, as far as the steps of its coefficients tell."""
-        given = found = self._as_stored(y)
+        """y as it was before the decoder clamped it, as far as the steps of its coefficients tell.
+
+        In whole blocks, if y is what the file shows that told the steps.
+        """
+        given = found = self._in_whole_blocks(self._as_stored(y))
         for _ in range(ROUNDS):
             samples = [self._samples(k, data.round(), given) for k, data in enumerate(self._decoded(found))]
             beyond = self._drawn_out(samples, given)
@@ -262,6 +268,16 @@ class Jpeg(Separable):
             pixels = samples.repeat_interleave(rows, 1).repeat_interleave(columns, 2)
             planes.append(pixels[:, :height, :width])
         return self._as_seen(x + torch.einsum("dc,bchw->bdhw", self.back, torch.stack(planes, 1)) / 127.5)
+
+    def _in_whole_blocks(self, y: Tensor) -> Tensor:
+        """The last row and column may differ: no next colour is drawn out into them where a file ends."""
+        height, width = y.shape[-2:]
+        if self.whole is None or self.whole.shape[-2] < height or self.whole.shape[-1] < width:
+            return y
+        whole = self.whole.to(y) / 127.5 - 1
+        apart = (whole[:, :height, :width] - y)[..., :-1, :-1]
+        same = apart.numel() > 0 and bool(apart.abs().max() < 0.5 / 127.5)
+        return whole.expand(len(y), -1, -1, -1) if same else y
 
     def _as_stored(self, x: Tensor) -> Tensor:
         x = x.flip(_axes(self.orientation))
