@@ -2,11 +2,13 @@
 
 import json
 
+import pytest
+import torch
 from PIL import Image, ImageCms
 
 from tests.pictures import photograph
 from undiffuse.app.outputs import as_image
-from undiffuse.core.images import write
+from undiffuse.core.images import read, write
 from undiffuse.operators import build
 
 
@@ -71,6 +73,30 @@ def test_a_jpeg_tells_how_it_was_compressed(undiffuse, tmp_path):
     as_image(clean).save(tmp_path / "plain.jpg", quality=60, subsampling=2)
     dry = undiffuse("restore", tmp_path / "plain.jpg", *given, "--dry-run")
     assert dry.code == 0 and "compressed as by jpeg:quality=60,subsampling=420" in dry.err
+    as_image(clean[:, :91]).save(tmp_path / "cut.jpg", quality=60)  # the file alone tells the last blocks
+    as_image(clean[:, :91]).save(tmp_path / "cut, too.jpg", quality=60)
+    for name, how in (("cut", "jpeg:like="), ("cut, too", "jpeg:quality=60,subsampling=420")):
+        dry = undiffuse("restore", tmp_path / f"{name}.jpg", "--measured", "--degrade", "jpeg", "--dry-run")
+        assert dry.code == 0 and f"compressed as by {how}" in dry.err
     for degrade in ("jpeg", "jpeg . blur:gaussian"):
         refused = undiffuse("restore", tmp_path / "clean.png", "--measured", "--degrade", degrade)
         assert refused.code == 2 and "does not tell how it was compressed" in refused.err
+
+
+@pytest.mark.parametrize("subsampling", [0, 2], ids=["444", "420"])
+def test_a_flat_picture_passes_and_a_changed_one_does_not(undiffuse, tmp_path, subsampling):
+    """In a fog a decoder rounds all pixels alike; a level that has less to do with JPEG is more than its rounding."""
+    clean = photograph(64, 64)
+    fog = torch.tensor([0.569, -0.059, -0.529]).reshape(3, 1, 1) + 0.1 * (clean - clean.mean((1, 2), True))
+    as_image(fog).save(tmp_path / "fog.jpg", quality=50, subsampling=subsampling)
+    given = ["--measured", "--prior", "photo-gaussian", "--out", tmp_path / "o"]
+
+    def verdict(name, degrade):
+        assert undiffuse("restore", tmp_path / name, "--degrade", degrade, *given).code == 0
+        return json.loads((tmp_path / "o" / f"{name[:-4]}.json").read_text())["certificate"]["verdict"]
+
+    assert verdict("fog.jpg", "jpeg") == "consistent"
+    as_image(1.05 * fog).save(tmp_path / "changed.png")
+    write(read(tmp_path / "fog.jpg").pixels.roll(3, -1), tmp_path / "shifted.png")
+    like = f"jpeg:like={tmp_path / 'fog.jpg'}"
+    assert verdict("changed.png", like) == "inconsistent" and verdict("shifted.png", like) == "inconsistent"

@@ -10,7 +10,8 @@ from undiffuse.core.noise import SeededNoise
 from undiffuse.metrics import psnr
 from undiffuse.operators import build
 from undiffuse.registry import PRIORS, RESTORERS
-from undiffuse.restore import Problem, measure, start
+from undiffuse.restore import Problem, certify, measure, start
+from undiffuse.restore.data_step import data_step
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.04, 0.2])
@@ -46,3 +47,15 @@ def test_draws_spread_about_the_answer():
     assert all(
         (A(draw) - problem.y).square().mean().sqrt() < 0.02 for draw in draws
     )  # of 2; a level is 0.008
+
+
+@pytest.mark.parametrize("subsampling", ["444", "420"])
+def test_saturated_colours_are_stored_as_they_were(subsampling):
+    """Pictures within their range and pictures that are stored so meet at a small angle there."""
+    tint = torch.tensor([1.0, 0.5, 0.3]).reshape(3, 1, 1)  # red is white in the bright parts
+    x = (photograph(96, 96)[None] * tint).double()
+    A = build(f"jpeg:quality=60,subsampling={subsampling}", tuple(x.shape[1:]))
+    noise = SeededNoise([0])(x)
+    problem = Problem(A, A(x), 0.0)
+    answer = data_step(problem, "dpir").kept(problem.y + 0.1 * noise)
+    assert certify(problem, answer.clamp(-1, 1))[0].verdict == "consistent"  # four plain turns: 0.8 levels

@@ -146,7 +146,10 @@ def _jpeg(file: BinaryIO, limits: Limits) -> Raster:
     data = _contents(file, limits)
     image = JpegImageFile(BytesIO(data))
     limits.check(*image.size, len(image.getbands()))
-    return replace(_from_pillow(image), jpeg=_jpeg_tables(image))
+    tables = _jpeg_tables(image)
+    if tables is not None:
+        tables = replace(tables, whole=_whole_blocks(data))
+    return replace(_from_pillow(image), jpeg=tables)
 
 
 def _jpeg_tables(image: JpegImageFile) -> Tables | None:
@@ -161,6 +164,25 @@ def _jpeg_tables(image: JpegImageFile) -> Tables | None:
             return None
         components.append((steps.reshape(BLOCK, BLOCK), most[0] // rows, most[1] // columns))
     return Tables(tuple(components))
+
+
+def _whole_blocks(data: bytes) -> Array | None:
+    """What a decoder shows that is told of a picture of whole blocks. None where it is, or its size is not found.
+
+    To whole blocks of a component that is not subsampled: to more, and a progressive file, whose scans of one
+    component count the blocks of the picture alone (T.81, A.2.2), would be another.
+    """
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF and data[at + 1] not in (0xC0, 0xC1, 0xC2):
+        filler = data[at + 1] == 0xFF
+        at += 1 if filler else 2 + struct.unpack_from(">H", data, at + 2)[0]
+    if at + 9 > len(data) or data[at] != 0xFF:
+        return None
+    size = struct.unpack_from(">HH", data, at + 5)
+    told = [-(-n // BLOCK) * BLOCK for n in size]
+    if told == [*size] or max(told) > 0xFFFF:
+        return None
+    return np.array(JpegImageFile(BytesIO(data[: at + 5] + struct.pack(">HH", *told) + data[at + 9 :])))
 
 
 def _webp(file: BinaryIO, limits: Limits) -> Raster:

@@ -21,6 +21,7 @@ class Tables:
 
     components: tuple[tuple[Array, int, int], ...]  # one, grey, or three, Y Cb Cr
     orientation: int = 1  # EXIF: how it is turned to be seen
+    whole: Array | None = None  # (H, W, C) of bytes, as stored, where blocks go on beyond the picture's edge
 
 
 @dataclass(frozen=True, slots=True)

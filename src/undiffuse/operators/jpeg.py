@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from undiffuse.core.dct import dct, idct
-from undiffuse.core.images import read
+from undiffuse.core.images import read, rounded
 from undiffuse.core.jpeg import BLOCK, INTO_RGB, TO_YCC, Tables, flips
 from undiffuse.operators.base import Separable, Shape
 from undiffuse.operators.truncated import truncated
@@ -81,6 +81,7 @@ class Jpeg(Separable):
     basis: Tensor
     colour: Tensor
     back: Tensor
+    whole: Tensor | None
 
     def __init__(self, shape: Shape, tables: Tables):
         super().__init__(shape, shape)
@@ -94,6 +95,8 @@ class Jpeg(Separable):
         self.orientation = tables.orientation
         steps = np.stack([steps for steps, _, _ in tables.components])
         colour = torch.as_tensor(TO_YCC if shape[0] == 3 else np.eye(1))
+        whole = None if tables.whole is None else np.atleast_3d(tables.whole).transpose(2, 0, 1).copy()
+        self.register_buffer("whole", None if whole is None else torch.as_tensor(whole))  # (C, H, W) of bytes
         self.register_buffer("steps", torch.as_tensor(steps, dtype=torch.float64))  # (C, 8, 8)
         self.register_buffer("basis", dct(torch.eye(BLOCK, dtype=torch.float64), 0))
         self.register_buffer("colour", colour)
@@ -128,8 +131,11 @@ class Jpeg(Separable):
         return y
 
     def read(self, y: Tensor) -> Tensor:
-        """y as it was before the decoder clamped it, as far as the steps of its coefficients tell."""
-        given = found = self._as_stored(y)
+        """y as it was before the decoder clamped it, as far as the steps of its coefficients tell.
+
+        In whole blocks, if y is what the file shows that told the steps.
+        """
+        given = found = self._in_whole_blocks(self._as_stored(y))
         for _ in range(ROUNDS):
             samples = [self._samples(k, data.round(), given) for k, data in enumerate(self._decoded(found))]
             beyond = self._drawn_out(samples, given)
@@ -183,6 +189,19 @@ class Jpeg(Separable):
             total += weight * float((lost * (steps / 127.5) ** 2).mean())
         return total**0.5
 
+    def rounding(self, y: Tensor) -> float:
+        """The root mean square of what a decoder changed in y by rounding samples, drawn-out colours, R, G and B.
+
+        It does what this decoder would do: each is half a level at most, but where a picture is flat all of a block
+        are rounded alike, and the variance is between 0 and three times that of noise.
+        """
+        stored = self._as_stored(self.read(y))
+        samples = [self._samples(k, data.round(), stored) for k, data in enumerate(self._decoded(stored))]
+        samples = [plane.clamp(-128, 127) for plane in samples]
+        exact = self._drawn_out(samples, stored).clamp(-1, 1)
+        whole = rounded(self._drawn_out(samples, stored, whole=True))
+        return float((whole - exact).square().mean().sqrt())
+
     def _noise(self, k: int, sigma_y: float) -> Tensor:
         """Deviation of a component's coefficients, in steps, (8, 8): a sample is a mean over pixels."""
         return sigma_y * 127.5 / self.steps[k] / math.prod(self.samples[k]) ** 0.5
@@ -228,13 +247,15 @@ class Jpeg(Separable):
         height, width = _sampled(like, self.samples[k])
         return blocks.transpose(2, 3).flatten(3).flatten(1, 2)[:, :height, :width]
 
-    def _drawn_out(self, planes: list[Tensor], like: Tensor) -> Tensor:
-        """Samples to pixels, in [-1, 1]: halved colours smoothly, others repeated."""
+    def _drawn_out(self, planes: list[Tensor], like: Tensor, *, whole: bool = False) -> Tensor:
+        """Samples to pixels, in [-1, 1]: halved colours smoothly, others repeated. `whole`: both in whole levels."""
         levels: list[Tensor] = []
         for plane, samples in zip(planes, self.samples, strict=True):
             mode = "bilinear" if max(samples) <= 2 else "nearest"
+            plane = _whole(plane) if whole else plane
             pixels = interpolate(plane[:, None], scale_factor=samples, mode=mode)
-            levels.append(pixels[..., : like.shape[-2], : like.shape[-1]])
+            pixels = pixels[..., : like.shape[-2], : like.shape[-1]]
+            levels.append(_whole(pixels) if whole else pixels)
         levels[0] = levels[0] + 128
         return torch.einsum("dc,bchw->bdhw", self.back, torch.cat(levels, 1)) / 127.5 - 1
 
@@ -248,6 +269,16 @@ class Jpeg(Separable):
             planes.append(pixels[:, :height, :width])
         return self._as_seen(x + torch.einsum("dc,bchw->bdhw", self.back, torch.stack(planes, 1)) / 127.5)
 
+    def _in_whole_blocks(self, y: Tensor) -> Tensor:
+        """The last row and column may differ: no next colour is drawn out into them where a file ends."""
+        height, width = y.shape[-2:]
+        if self.whole is None or self.whole.shape[-2] < height or self.whole.shape[-1] < width:
+            return y
+        whole = self.whole.to(y) / 127.5 - 1
+        apart = (whole[:, :height, :width] - y)[..., :-1, :-1]
+        same = apart.numel() > 0 and bool(apart.abs().max() < 0.5 / 127.5)
+        return whole.expand(len(y), -1, -1, -1) if same else y
+
     def _as_stored(self, x: Tensor) -> Tensor:
         x = x.flip(_axes(self.orientation))
         return x.mT if self.orientation >= 5 else x
@@ -259,6 +290,11 @@ class Jpeg(Separable):
 def _axes(orientation: int) -> list[int]:
     """The axes that are turned round to see a picture."""
     return [axis for axis, turned in zip((-2, -1), flips(orientation), strict=True) if turned]
+
+
+def _whole(levels: Tensor) -> Tensor:
+    """Rounded half up, as the Independent JPEG Group's library does; a thousandth less is a half in float32."""
+    return (levels + 0.501).floor()
 
 
 def _sampled(x: Tensor, samples: tuple[int, int]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from undiffuse.operators.proximal import Fit, proximal
 from undiffuse.restore.problem import Problem, linear
 
 LEFT = 0.03  # of the answer's own deviations: the error that a search may leave
-TURNS = 4  # of projecting: on Kodak crops no coefficient of a JPEG of quality 30 is stored otherwise then
+TURNS = (1.0, 1.9, 1.9, 1.9, 1.9, 1.0)  # of projecting, how far each goes: better than twelve plain ones
 
 
 class DataStep(Protocol):
@@ -65,7 +65,13 @@ class _Separable:
         return Fit(self(x, variance))
 
     def kept(self, x: Tensor, /) -> Tensor:
-        """A picture is in [-1, 1], too: projections on both in turn (Bregman 1965)."""
-        for _ in range(TURNS):
-            x = self.A.nearest(x.clamp(-1, 1), self.told, self.sigma_y)
+        """A picture is in [-1, 1], too: projections on both in turn (Bregman 1965).
+
+        Those on the data between the first and the last go on beyond it, nearly twice as far (Gubin, Polyak and Raik
+        1967): saturated colours leave both sets at an angle so small that plain turns hardly come closer. What the
+        first turn settles the others do not move.
+        """
+        for far in TURNS:
+            x = x.clamp(-1, 1)
+            x = x.lerp(self.A.nearest(x, self.told, self.sigma_y), far)
         return x
