@@ -7,6 +7,7 @@ import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from typing import Any, BinaryIO, Literal
 
@@ -147,8 +148,8 @@ def _jpeg(file: BinaryIO, limits: Limits) -> Raster:
     image = JpegImageFile(BytesIO(data))
     limits.check(*image.size, len(image.getbands()))
     tables = _jpeg_tables(image)
-    if tables is not None:
-        tables = replace(tables, whole=_whole_blocks(data))
+    if tables is not None and any(n % BLOCK for n in image.size):
+        tables = replace(tables, whole=partial(_whole_blocks, data))  # for those who ask: a second decoding
     return replace(_from_pillow(image), jpeg=tables)
 
 
@@ -182,7 +183,10 @@ def _whole_blocks(data: bytes) -> Array | None:
     told = [-(-n // BLOCK) * BLOCK for n in size]
     if told == [*size] or max(told) > 0xFFFF:
         return None
-    return np.array(JpegImageFile(BytesIO(data[: at + 5] + struct.pack(">HH", *told) + data[at + 9 :])))
+    try:
+        return np.array(JpegImageFile(BytesIO(data[: at + 5] + struct.pack(">HH", *told) + data[at + 9 :])))
+    except (OSError, SyntaxError):  # as Pillow says that a file is damaged
+        return None
 
 
 def _webp(file: BinaryIO, limits: Limits) -> Raster:

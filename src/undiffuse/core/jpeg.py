@@ -1,5 +1,6 @@
 """What the rounding of a JPEG's coefficients left of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,9 @@ class Tables:
 
     components: tuple[tuple[Array, int, int], ...]  # one, grey, or three, Y Cb Cr
     orientation: int = 1  # EXIF: how it is turned to be seen
-    whole: Array | None = None  # (H, W, C) of bytes, as stored, where blocks go on beyond the picture's edge
+    whole: Callable[[], Array | None] | None = (
+        None  # (H, W, C) of bytes, as stored, where blocks go on beyond the picture's edge
+    )
 
 
 @dataclass(frozen=True, slots=True)

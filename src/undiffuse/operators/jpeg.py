@@ -95,8 +95,10 @@ class Jpeg(Separable):
         self.orientation = tables.orientation
         steps = np.stack([steps for steps, _, _ in tables.components])
         colour = torch.as_tensor(TO_YCC if shape[0] == 3 else np.eye(1))
-        whole = None if tables.whole is None else np.atleast_3d(tables.whole).transpose(2, 0, 1).copy()
-        self.register_buffer("whole", None if whole is None else torch.as_tensor(whole))  # (C, H, W) of bytes
+        whole = None if tables.whole is None else tables.whole()
+        if whole is not None:
+            whole = torch.as_tensor(np.atleast_3d(whole).transpose(2, 0, 1).copy())
+        self.register_buffer("whole", whole)  # (C, H, W) of bytes
         self.register_buffer("steps", torch.as_tensor(steps, dtype=torch.float64))  # (C, 8, 8)
         self.register_buffer("basis", dct(torch.eye(BLOCK, dtype=torch.float64), 0))
         self.register_buffer("colour", colour)
