@@ -96,6 +96,7 @@ def _turn(n: int, dtype: torch.dtype, device: torch.device, whole: bool = False)
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # as below
 def _turn_back(n: int, dtype: torch.dtype, device: torch.device, whole: bool = False) -> Tensor:
     """N c_k exp(i pi k / (2 N)) / 2, and twice the constant: N is what the inverse FFT divides by."""
     turns = _turns(n, dtype, device, whole, sign=1, scale=n / 2)
