@@ -392,14 +392,3 @@ def test_classes_cannot_practise(teacher, capsys):  # noqa: F811
     options = ("--method", "restore", "--to-steps", "2", "--tasks", "sr2", "--out", "students", *SET)
     code, _, error = command(capsys, "distil", "run", *options)
     assert code == 2 and "has classes" in error
-
-
-def test_features_are_not_of_compiled_layers(teacher):  # noqa: F811
-    with pytest.raises(ValueError, match="distil.features with train.compile: compiled layers show nothing"):
-        list(
-            run(
-                DistilConfig(
-                    teacher="run", sizes=(0.3,), features=1.0, settings=(*QUICK, "train.compile=true")
-                )
-            )
-        )

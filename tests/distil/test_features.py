@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from tests.app.tiny_run import CONFIG
 from tests.distil.closed import prior_of
+from undiffuse.config.train import checked_train
 from undiffuse.core.noise import SeededNoise
 from undiffuse.distil import Guided
 from undiffuse.distil.features import apart, watched
@@ -96,3 +98,10 @@ def test_what_has_no_features_is_refused():
     bare = prior_of(nn.Conv2d(1, 1, 1))
     with pytest.raises(ValueError, match="Conv2d has no residual blocks"):
         lesson(bare, prior("photo"), features=1.0)
+
+
+def test_compiled_layers_show_nothing():
+    told = {"method": "match", "teacher": "run", "sha256": 64 * "0", "features": 1.0}
+    assert checked_train({**CONFIG, "distil": told}, [], "it").distil.features == 1
+    with pytest.raises(ValueError, match="distil.features with train.compile: compiled layers show nothing"):
+        checked_train({**CONFIG, "distil": told}, ["train.compile=true"], "it")

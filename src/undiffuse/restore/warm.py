@@ -14,8 +14,8 @@ from undiffuse.restore.exact import TOLERANCE, exact
 from undiffuse.restore.problem import Problem
 
 TOP, LOWEST = 0.2, 0.05  # sigma of the grid: the estimate is too good to be denoised by more
-# Where the search for noisy data ends: a hundredth of a decibel short, in a third of the time of 1e-4 for long motions
-# (tests/restore/test_warm.py). Without noise the answer keeps what a search leaves in what the data does not tell.
+# Where the search for noisy data ends: for a long motion within 0.02 dB of where 1e-4 does, in less than half of the
+# products (tests/restore/test_warm.py). Without noise the answer keeps what a search leaves where the data is silent.
 ROUGH = 3e-3
 
 
